@@ -1,0 +1,3 @@
+//! Segmented storage: one writer, many readers.
+
+pub mod fs;
