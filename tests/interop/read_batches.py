@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Reads record batches with the decoders of kafka-python and librdkafka and prints what they found as JSON.
+
+    read_batches.py --reader kafka-python|librdkafka DIR
+
+DIR holds NAME.batches files, each with whole batches from base offset 0 on. The answer is a map from NAME to what
+the reader saw; the caller compares it with what was written.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+import wire
+import workload
+
+
+def read_with_kafka_python(files):
+    from kafka.record.memory_records import MemoryRecords
+
+    for name, data in files:
+        memory, batches = MemoryRecords(data), []
+        while memory.has_next():
+            batch = memory.next_batch()
+            if not batch.validate_crc():
+                raise SystemExit(f"kafka-python: {name}: CRC of the batch at offset {batch.base_offset} is wrong")
+            described = {
+                "base_offset": batch.base_offset,
+                "last_offset": batch.last_offset,
+                "codec": batch.compression_type,
+                "transactional": batch.is_transactional,
+                "control": batch.is_control_batch,
+                "producer_id": batch.producer_id,
+                "producer_epoch": batch.producer_epoch,
+                "base_sequence": batch.base_sequence,
+                "last_sequence": batch.last_sequence,
+                "leader_epoch": batch.leader_epoch,
+                "max_timestamp": batch.max_timestamp,
+            }
+            records = list(batch)
+            if batch.is_control_batch:
+                described["markers"] = [[record.offset, "commit" if record.commit else "abort"] for record in records]
+                described["records"] = []
+            else:
+                described["records"] = [describe(record) for record in records]
+            batches.append(described)
+        if memory.size_in_bytes() != sum(wire.describe_header(batch)["size"] for batch in wire.batches(data)):
+            raise SystemExit(f"kafka-python: {name}: bytes left over")
+        yield name, batches
+
+
+def describe(record):
+    found = workload.Record(record.timestamp, record.key, record.value, record.headers)
+    return found.describe(record.offset)
+
+
+def read_with_librdkafka(files):
+    """Puts the batches, unread, into the broker that librdkafka emulates, and consumes them from it."""
+    from confluent_kafka import Consumer, Producer
+
+    host = Producer({"test.mock.num.brokers": 1, "log_level": 3})
+    address = next(iter(host.list_topics(timeout=20).brokers.values()))
+    broker = wire.Broker(address.host, address.port)
+    consumer = Consumer(
+        {
+            "bootstrap.servers": f"{address.host}:{address.port}",
+            "group.id": "interop",
+            "enable.auto.commit": False,
+            "check.crcs": True,
+            "isolation.level": "read_uncommitted",
+            "enable.partition.eof": True,
+            "log_level": 3,
+        }
+    )
+    for name, data in files:
+        host.list_topics(name, timeout=20)
+        for batch in wire.batches(data):
+            expected = wire.describe_header(batch)["base_offset"]
+            given = broker.produce(name, 0, batch)
+            assert given == expected, f"{name}: the broker gave offset {given} to the batch at {expected}"
+        yield name, consume(consumer, name)
+    consumer.close()
+    broker.close()
+
+
+def consume(consumer, topic):
+    from confluent_kafka import KafkaError, TIMESTAMP_CREATE_TIME, TopicPartition
+
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    found = []
+    while True:
+        message = consumer.poll(20)
+        if message is None:
+            raise SystemExit(f"librdkafka: {topic}: no end of partition within 20 s")
+        if message.error():
+            if message.error().code() == KafkaError._PARTITION_EOF:
+                return found
+            raise SystemExit(f"librdkafka: {topic}: {message.error()}")
+        kind, timestamp = message.timestamp()
+        assert kind == TIMESTAMP_CREATE_TIME, f"{topic}: timestamp type {kind}"
+        record = workload.Record(timestamp, message.key(), message.value(), message.headers() or [])
+        found.append(record.describe(message.offset()))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--reader", choices=["kafka-python", "librdkafka"], required=True)
+    arguments = parser.parse_args()
+    paths = sorted(arguments.folder.glob("*.batches"))
+    files = [(path.name.removesuffix(".batches"), path.read_bytes()) for path in paths]
+    if not files:
+        raise SystemExit("no files to read")
+    reader = read_with_kafka_python if arguments.reader == "kafka-python" else read_with_librdkafka
+    json.dump(dict(reader(files)), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+//! What the end-to-end and interoperability tests of Klamm stand on.
+//!
+//! **For:** finding foreign tools (Python, Java, Maven, a C++ compiler), installing the pinned packages that a
+//! test drives, and saying in one place that a test was skipped because one of them is missing.
+//!
+//! **Not for:** test cases; those are in `tests/tests/`. Nothing here knows a crate of the product.
+//!
+//! **Called by:** `tests/tests/`. **Calls:** the machine's own tools, as child processes.
+//!
+//! The shape of a test that needs something:
+//!
+//! ```no_run
+//! use klamm_tests::{skip, tools};
+//!
+//! # fn main() {
+//! let environment = tools::PythonEnvironment::with("clients", &["kafka-python==2.2.15"]);
+//! let Some(python) = skip::unless("reads_what_kafka_python_wrote", environment) else { return };
+//! let status = python.command().arg("write_batches.py").status();
+//! # let _ = status;
+//! # }
+//! ```
+
+pub mod skip;
+pub mod tools;
