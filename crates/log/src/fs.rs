@@ -22,7 +22,10 @@ use std::sync::Arc;
 mod memory;
 mod real;
 
-pub use memory::{CrashPlan, FaultKind, FaultRule, MemoryFs, Operation};
+pub use memory::{
+    CrashPlan, CrashPoint, CrashPoints, Fate, FaultKind, FaultRule, MemoryFs, Operation, PendingKind,
+    PendingOperation,
+};
 pub use real::RealFs;
 
 /// How [`LogFs::open`] treats a file that exists, or does not.
