@@ -6,6 +6,7 @@ versions before topic ids and flexible encoding that allow zstd.
 
 import socket
 import struct
+import typing
 
 PRODUCE, PRODUCE_VERSION = 0, 7
 FETCH, FETCH_VERSION = 1, 10
@@ -45,6 +46,16 @@ def text(value):
         return struct.pack(">h", -1)
     data = value.encode()
     return struct.pack(">h", len(data)) + data
+
+
+class Fetched(typing.NamedTuple):
+    """What one Fetch answered for one partition; `aborted` holds (producer id, first offset)."""
+
+    log_start: int
+    high_watermark: int
+    last_stable: int
+    aborted: list
+    data: bytes
 
 
 class Broker:
@@ -89,7 +100,6 @@ class Broker:
         return base_offset
 
     def fetch(self, topic, partition, offset, committed=False):
-        """One Fetch: (high watermark, last stable offset, aborted transactions, bytes of batches)."""
         body = struct.pack(">iiiibiii", -1, 500, 1, 1 << 30, int(committed), 0, -1, 1) + text(topic)
         body += struct.pack(">iiiqqi", 1, partition, -1, offset, -1, 1 << 30) + struct.pack(">i", 0)
         answer = self.call(FETCH, FETCH_VERSION, body)
@@ -99,20 +109,23 @@ class Broker:
         answer.string()
         _, _, error, high_watermark, last_stable, log_start, aborted = answer.take("iihqqqi")
         if error:
-            raise Refused(f"fetch from {topic}-{partition}: error code {error}")
+            raise Refused(f"fetch from {topic}-{partition} at {offset}: error code {error}")
         transactions = [answer.take("qq") for _ in range(max(aborted, 0))]
-        length = answer.take("i")
-        return high_watermark, last_stable, transactions, answer.bytes(max(length, 0))
+        return Fetched(log_start, high_watermark, last_stable, transactions, answer.bytes(max(answer.take("i"), 0)))
 
-    def read_all(self, topic, partition):
-        """Every batch of a partition from offset 0 to its high watermark, and that high watermark."""
-        offset, found, end = 0, bytearray(), None
-        while end is None or offset < end:
-            end, _, _, data = self.fetch(topic, partition, offset)
-            for batch in batches(data):
-                found += batch
+    def read(self, topic, partition, offset, end, committed=False):
+        """The answers of as many Fetches as it takes to come from `offset` to `end`; one never leaves a segment."""
+        while offset < end:
+            answer = self.fetch(topic, partition, offset, committed)
+            for batch in batches(answer.data):
                 offset = next_offset(batch)
-        return bytes(found), end
+            yield answer
+
+    def read_all(self, topic, partition, offset=0):
+        """Every batch of a partition from `offset` to its high watermark."""
+        end = self.fetch(topic, partition, offset).high_watermark
+        answers = self.read(topic, partition, offset, end)
+        return b"".join(batch for answer in answers for batch in batches(answer.data))
 
 
 def batches(data):

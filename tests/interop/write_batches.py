@@ -112,7 +112,7 @@ def produce_with_librdkafka(codec, kind, record_set):
     if failures:
         raise SystemExit(f"librdkafka {codec} {kind}: {failures[0]}")
     broker = wire.Broker(address.host, address.port)
-    found, _ = broker.read_all(topic, 0)
+    found = broker.read_all(topic, 0)
     broker.close()
     # The marker is the emulated broker's, not the encoder's, and carries no CRC; real markers come from Kafka.
     return b"".join(batch for batch in wire.batches(found) if not wire.describe_header(batch)["control"])
