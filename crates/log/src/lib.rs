@@ -1,3 +1,4 @@
 //! Segmented storage: one writer, many readers.
 
+pub mod config;
 pub mod fs;
