@@ -22,9 +22,11 @@ fn accepts(name: &str, value: &str) -> bool {
     }
 }
 
+type Row = (&'static str, ConfigKind, &'static str, &'static [&'static str], &'static [&'static str]);
+
 /// Kafka 4.3's topic settings: name, default, values that are legal, values that are not.
 #[rustfmt::skip]
-const KAFKA: [(&str, ConfigKind, &str, &[&str], &[&str]); 33] = [
+const KAFKA: [Row; 33] = [
     ("cleanup.policy", ConfigKind::List, "delete", &["compact", "delete", "compact,delete", "delete , compact", "", "delete,delete"], &["Delete", "keep", "compact,", "compact;delete"]),
     ("compression.type", ConfigKind::String, "producer", &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"], &["none", "GZIP", "", "brotli"]),
     ("compression.gzip.level", ConfigKind::Int, "-1", &["-1", "1", "9"], &["-2", "0", "10", ""]),
