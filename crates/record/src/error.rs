@@ -1,9 +1,12 @@
-//! What can be wrong with a batch.
+//! What can be wrong with a batch and its records.
 
 use klamm_types::Offset;
 
-/// Why bytes are no readable batch.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+use crate::decompress::CodecError;
+use crate::scan::Fault;
+
+/// Why bytes are no readable batch. None of these goes away by reading the same bytes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     /// The slice ends within the batch.
     #[error("record batch is truncated: {have} bytes of {need}")]
@@ -47,6 +50,9 @@ pub enum BatchError {
         /// The codec's number: 5, 6 or 7.
         codec: u8,
     },
+    /// The records cannot be decompressed.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
     /// The record at this position of the batch is malformed.
     #[error("record {index} of the batch: {error}")]
     Record {
@@ -56,12 +62,90 @@ pub enum BatchError {
         #[source]
         error: RecordError,
     },
+    /// The header's record count is negative.
+    #[error("record batch has record count {count}")]
+    RecordCount {
+        /// The record count field.
+        count: i32,
+    },
+    /// Bytes follow the last record that the header counts.
+    #[error("record batch goes on after its {count} records")]
+    Surplus {
+        /// The record count field.
+        count: i32,
+    },
+}
+
+impl BatchError {
+    pub(crate) fn at(index: u32, fault: Fault) -> Self {
+        match fault {
+            Fault::Record(error) => Self::Record { index, error },
+            Fault::Codec(error) => Self::Codec(error),
+        }
+    }
 }
 
 /// What is wrong with one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// The records end before the one expected here, or within it.
+    /// The records end before this one, or within it.
     #[error("the records end too early")]
     Missing,
+    /// The length field is negative.
+    #[error("its length is {length}")]
+    Length {
+        /// The length field.
+        length: i32,
+    },
+    /// The length field ends the record within a field.
+    #[error("it is longer than its length")]
+    Overrun,
+    /// The length field ends the record after its last field.
+    #[error("it is shorter than its length")]
+    Surplus,
+    /// A variable-length integer has too many bytes, or more bits than its type.
+    #[error("an integer in it is too long")]
+    Varint,
+    /// The key's length is below -1.
+    #[error("its key has length {length}")]
+    KeyLength {
+        /// The length field.
+        length: i32,
+    },
+    /// The value's length is below -1.
+    #[error("its value has length {length}")]
+    ValueLength {
+        /// The length field.
+        length: i32,
+    },
+    /// The number of headers is negative.
+    #[error("it has {count} headers")]
+    HeaderCount {
+        /// The count field.
+        count: i32,
+    },
+    /// A header's key is null or has a negative length.
+    #[error("a header's key has length {length}")]
+    HeaderKeyLength {
+        /// The length field.
+        length: i32,
+    },
+    /// A header's value has a length below -1.
+    #[error("a header's value has length {length}")]
+    HeaderValueLength {
+        /// The length field.
+        length: i32,
+    },
+    /// The offset delta leads out of the batch's range of offsets.
+    #[error("its offset delta is {offset_delta}")]
+    OffsetDelta {
+        /// The offset delta field.
+        offset_delta: i32,
+    },
+    /// The timestamp delta leads out of the range of timestamps.
+    #[error("its timestamp delta is {timestamp_delta}")]
+    TimestampDelta {
+        /// The timestamp delta field.
+        timestamp_delta: i64,
+    },
 }

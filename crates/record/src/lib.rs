@@ -23,10 +23,28 @@
 //! takes no more memory than its documented limits.
 
 mod batch;
+mod builder;
+mod compress;
+mod compression;
+mod control;
 mod crc;
+mod decompress;
 mod error;
 mod header;
+mod recompress;
+mod record;
+mod scan;
+mod validate;
+mod varint;
 
 pub use batch::{Batches, RecordBatch, RecordBatchMut};
+pub use builder::{BatchBuilder, BuildError, NewRecord};
+pub use compress::{CompressError, Compressor};
+pub use compression::{Codec, Compression, CompressionError};
+pub use control::{ControlError, ControlRecord, EndTxnMarker, TransactionResult};
+pub use decompress::{CodecError, Decompressor};
 pub use error::{BatchError, RecordError};
 pub use header::{Attributes, BatchHeader, HEADER_LEN, LOG_OVERHEAD, TimestampType};
+pub use recompress::{RecompressError, recompress};
+pub use record::{Headers, Record, Records};
+pub use validate::{Origin, Refusal, Validated, ValidationError, ValidationOptions, validate};
