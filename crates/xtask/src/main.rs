@@ -1,0 +1,61 @@
+//! The chores of this workspace, as `cargo xtask VERB`.
+//!
+//! **For:** the one test command (`ci`), the rules that no compiler checks (`tidy`), the proof that the tests see
+//! known bugs (`mutants`), and the one verb that changes sources (`fix`).
+//!
+//! **Not for:** anything a user runs. It sees no crate of the product.
+//!
+//! **Called by:** developers and `.ci/run`. **Calls:** cargo, git, and what cargo built.
+
+mod ci;
+mod command;
+mod fix;
+mod mutants;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The chores of the Klamm workspace", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Runs every check, in order, and stops at the first that fails; changes no source
+    Ci(ci::Options),
+    /// Applies what clippy can repair by itself, then formats
+    Fix,
+    /// Checks layers, purity, sizes, names, texts and manifests
+    Tidy(tidy::Options),
+    /// Builds known bugs back in, one at a time, and demands that the tests fail
+    Mutants(mutants::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<()> {
+    let workspace = Workspace::load()?;
+    match verb {
+        Verb::Ci(options) => ci::run(&workspace, &options),
+        Verb::Fix => fix::run(&workspace),
+        Verb::Tidy(options) => tidy::run(&workspace, &options),
+        Verb::Mutants(options) => mutants::run(&workspace, &options),
+    }
+}
