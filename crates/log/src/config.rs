@@ -24,7 +24,7 @@ pub struct LogConfig {
     /// `cleanup.policy`: what happens to old records.
     pub cleanup: CleanupPolicy,
     /// `compression.type`: the codec that batches are stored in; `None` keeps the producer's.
-    pub compression: Option<Codec>,
+    pub compression_type: Option<Codec>,
     /// `compression.gzip.level`: 1..=9, or -1 for the library's choice.
     pub gzip_level: i32,
     /// `compression.lz4.level`: 1..=17.
@@ -50,11 +50,11 @@ pub struct LogConfig {
     /// `max.message.bytes`: largest batch, its header included, that a producer may append.
     pub max_message_bytes: u32,
     /// `message.timestamp.after.max.ms`: how far past the broker's clock a record's time may be, from 0.
-    pub timestamp_after_max_ms: i64,
+    pub message_timestamp_after_max_ms: i64,
     /// `message.timestamp.before.max.ms`: how far before the broker's clock a record's time may be, from 0.
-    pub timestamp_before_max_ms: i64,
+    pub message_timestamp_before_max_ms: i64,
     /// `message.timestamp.type`: whose time a record carries.
-    pub timestamp_type: TimestampType,
+    pub message_timestamp_type: TimestampType,
     /// `min.cleanable.dirty.ratio`: part of the log that must be uncompacted before compaction starts, 0 to 1.
     pub min_cleanable_dirty_ratio: f64,
     /// `min.compaction.lag.ms`: age below which a record is not compacted, from 0.
@@ -178,7 +178,7 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             cleanup: CleanupPolicy { delete: true, compact: false },
-            compression: None,
+            compression_type: None,
             gzip_level: -1,
             lz4_level: 9,
             zstd_level: 3,
@@ -191,9 +191,9 @@ impl Default for LogConfig {
             leader_throttled_replicas: ThrottledReplicas::None,
             max_compaction_lag_ms: i64::MAX,
             max_message_bytes: 1_048_588,
-            timestamp_after_max_ms: 3_600_000,
-            timestamp_before_max_ms: i64::MAX,
-            timestamp_type: TimestampType::CreateTime,
+            message_timestamp_after_max_ms: 3_600_000,
+            message_timestamp_before_max_ms: i64::MAX,
+            message_timestamp_type: TimestampType::CreateTime,
             min_cleanable_dirty_ratio: 0.5,
             min_compaction_lag_ms: 0,
             min_insync_replicas: 1,
@@ -261,8 +261,8 @@ impl LogConfig {
     ///
     /// A level that the codec does not have (the fields are public) counts as the codec's default.
     #[must_use]
-    pub fn target_compression(&self) -> Option<Compression> {
-        let codec = self.compression?;
+    pub fn compression(&self) -> Option<Compression> {
+        let codec = self.compression_type?;
         let level = match codec {
             Codec::Gzip => self.gzip_level,
             Codec::Lz4 => self.lz4_level,

@@ -185,7 +185,7 @@ fn the_last_of_two_values_holds_and_overrides_lie_over_the_base() {
 
 #[test]
 fn compression_names_map_to_codec_and_level() {
-    let target = |overrides: &[(&str, &str)]| config(overrides).unwrap().target_compression();
+    let target = |overrides: &[(&str, &str)]| config(overrides).unwrap().compression();
     assert_eq!(target(&[]), None);
     assert_eq!(target(&[("compression.type", "uncompressed")]), Some(Compression::NONE));
     let zstd = target(&[("compression.type", "zstd"), ("compression.zstd.level", "19")]);
@@ -195,8 +195,8 @@ fn compression_names_map_to_codec_and_level() {
     let lz4 = target(&[("compression.type", "lz4"), ("compression.lz4.level", "1")]);
     assert_eq!(lz4, Some(Compression::new(Codec::Lz4, 1).unwrap()));
     assert_eq!(target(&[("compression.type", "snappy")]).map(|c| c.codec()), Some(Codec::Snappy));
-    let broken = LogConfig { compression: Some(Codec::Lz4), lz4_level: 99, ..LogConfig::default() };
-    assert_eq!(broken.target_compression(), Some(Codec::Lz4.into()));
+    let broken = LogConfig { compression_type: Some(Codec::Lz4), lz4_level: 99, ..LogConfig::default() };
+    assert_eq!(broken.compression(), Some(Codec::Lz4.into()));
 }
 
 #[test]

@@ -142,8 +142,8 @@ impl TopicConfigDef {
             Slot::GzipLevel => config.gzip_level.to_string(),
             Slot::DirtyRatio => config.min_cleanable_dirty_ratio.to_string(),
             Slot::Cleanup => config.cleanup.to_string(),
-            Slot::CompressionType => name_of(&CODECS, config.compression),
-            Slot::TimestampKind => name_of(&TIMESTAMP_TYPES, config.timestamp_type),
+            Slot::CompressionType => name_of(&CODECS, config.compression_type),
+            Slot::TimestampKind => name_of(&TIMESTAMP_TYPES, config.message_timestamp_type),
             Slot::Throttle { get, .. } => get(config).to_string(),
             Slot::Tiering { .. } => self.default.to_owned(),
         }
@@ -172,8 +172,8 @@ impl TopicConfigDef {
                 config.min_cleanable_dirty_ratio = ratio.ok_or(Refusal::Invalid)?;
             }
             Slot::Cleanup => config.cleanup = cleanup_policy(text)?,
-            Slot::CompressionType => config.compression = choice(&CODECS, text)?,
-            Slot::TimestampKind => config.timestamp_type = choice(&TIMESTAMP_TYPES, text)?,
+            Slot::CompressionType => config.compression_type = choice(&CODECS, text)?,
+            Slot::TimestampKind => config.message_timestamp_type = choice(&TIMESTAMP_TYPES, text)?,
             Slot::Throttle { set, .. } => set(config, throttled_replicas(text)?),
             Slot::Tiering { kind, least } => self.check_tiering(*kind, *least, text)?,
         }
@@ -388,11 +388,11 @@ static DEFINITIONS: &[TopicConfigDef] = table! {
     "Largest batch that is accepted, in bytes, after compression and with its header."
 
     "message.timestamp.after.max.ms" "3600000" <- "log.message.timestamp.after.max.ms";
-    long!(timestamp_after_max_ms, 0);
+    long!(message_timestamp_after_max_ms, 0);
     "Milliseconds by which a record's CreateTime may be ahead of the broker's clock."
 
     "message.timestamp.before.max.ms" "9223372036854775807" <- "log.message.timestamp.before.max.ms";
-    long!(timestamp_before_max_ms, 0);
+    long!(message_timestamp_before_max_ms, 0);
     "Milliseconds by which a record's CreateTime may be behind the broker's clock."
 
     "message.timestamp.type" "CreateTime" <- "log.message.timestamp.type"; Slot::TimestampKind;
