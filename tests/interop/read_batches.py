@@ -28,22 +28,23 @@ def read_with_kafka_python(files):
             described = {
                 "base_offset": batch.base_offset,
                 "last_offset": batch.last_offset,
+                "leader_epoch": batch.leader_epoch,
                 "codec": batch.compression_type,
+                "log_append_time": bool(batch.timestamp_type),
                 "transactional": batch.is_transactional,
                 "control": batch.is_control_batch,
+                "base_timestamp": batch.first_timestamp,
+                "max_timestamp": batch.max_timestamp,
                 "producer_id": batch.producer_id,
                 "producer_epoch": batch.producer_epoch,
                 "base_sequence": batch.base_sequence,
                 "last_sequence": batch.last_sequence,
-                "leader_epoch": batch.leader_epoch,
-                "max_timestamp": batch.max_timestamp,
+                "record_count": batch.records_count,
             }
             records = list(batch)
-            if batch.is_control_batch:
-                described["markers"] = [[record.offset, "commit" if record.commit else "abort"] for record in records]
-                described["records"] = []
-            else:
-                described["records"] = [describe(record) for record in records]
+            markers = records if batch.is_control_batch else []
+            described["markers"] = [[marker.offset, "commit" if marker.commit else "abort"] for marker in markers]
+            described["records"] = [] if batch.is_control_batch else [describe(record) for record in records]
             batches.append(described)
         if memory.size_in_bytes() != sum(wire.describe_header(batch)["size"] for batch in wire.batches(data)):
             raise SystemExit(f"kafka-python: {name}: bytes left over")
@@ -70,6 +71,7 @@ def read_with_librdkafka(files):
             "check.crcs": True,
             "isolation.level": "read_uncommitted",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
             "log_level": 3,
         }
     )
@@ -79,28 +81,28 @@ def read_with_librdkafka(files):
             expected = wire.describe_header(batch)["base_offset"]
             given = broker.produce(name, 0, batch)
             assert given == expected, f"{name}: the broker gave offset {given} to the batch at {expected}"
-        yield name, consume(consumer, name)
+    yield from consume(consumer, [name for name, _ in files]).items()
     consumer.close()
     broker.close()
 
 
-def consume(consumer, topic):
-    from confluent_kafka import KafkaError, TIMESTAMP_CREATE_TIME, TopicPartition
+def consume(consumer, topics):
+    from confluent_kafka import KafkaError, TopicPartition
 
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    found = []
-    while True:
+    consumer.assign([TopicPartition(topic, 0, 0) for topic in topics])
+    found, unfinished = {topic: [] for topic in topics}, set(topics)
+    while unfinished:
         message = consumer.poll(20)
         if message is None:
-            raise SystemExit(f"librdkafka: {topic}: no end of partition within 20 s")
+            raise SystemExit(f"librdkafka: no end of {sorted(unfinished)} within 20 s")
         if message.error():
-            if message.error().code() == KafkaError._PARTITION_EOF:
-                return found
-            raise SystemExit(f"librdkafka: {topic}: {message.error()}")
-        kind, timestamp = message.timestamp()
-        assert kind == TIMESTAMP_CREATE_TIME, f"{topic}: timestamp type {kind}"
-        record = workload.Record(timestamp, message.key(), message.value(), message.headers() or [])
-        found.append(record.describe(message.offset()))
+            if message.error().code() != KafkaError._PARTITION_EOF:
+                raise SystemExit(f"librdkafka: {message.topic()}: {message.error()}")
+            unfinished.discard(message.topic())
+            continue
+        record = workload.Record(message.timestamp()[1], message.key(), message.value(), message.headers() or [])
+        found[message.topic()].append(record.describe(message.offset()))
+    return found
 
 
 def main():

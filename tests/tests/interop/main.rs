@@ -1,0 +1,9 @@
+//! Interoperability on real bytes: what other encoders wrote is read here, and what is written here is read by them.
+//!
+//! The generators, the golden files and a description of both are in `tests/interop`.
+
+mod clients;
+mod dump_tool;
+mod expected;
+mod golden_batches;
+mod golden_segments;
