@@ -77,11 +77,7 @@ fn run_step(step: &Step, context: &Context<'_>) -> Outcome {
     let time = start.elapsed();
     match result {
         Ok(()) => Outcome::Passed(time),
-        Err(error) => {
-            // The output of the step ends with why it failed, not only the summary.
-            eprintln!("error: {error:#}");
-            Outcome::Failed(time, error)
-        }
+        Err(error) => Outcome::Failed(time, error),
     }
 }
 

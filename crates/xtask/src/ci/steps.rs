@@ -34,7 +34,7 @@ pub(super) const STEPS: [Step; 9] = [
 ];
 
 /// Test targets that enumerate crash states: (package, test target). They also run, unoptimised, in `test`.
-const CRASH_TESTS: [(&str, &str); 0] = [];
+const CRASH_TESTS: &[(&str, &str)] = &[];
 
 /// The manifest of the fuzz targets, a workspace of its own because it is built with other flags.
 const FUZZ_MANIFEST: &str = "tests/fuzz/Cargo.toml";
@@ -84,7 +84,8 @@ fn doc(context: &Context<'_>) -> anyhow::Result<()> {
 }
 
 fn crash(context: &Context<'_>) -> anyhow::Result<()> {
-    for (package, target) in CRASH_TESTS {
+    ensure!(!CRASH_TESTS.is_empty(), "no crash enumeration is registered in crates/xtask/src/ci/steps.rs");
+    for &(package, target) in CRASH_TESTS {
         let known = context.workspace.package(package).with_context(|| format!("no package {package}"))?;
         ensure!(known.targets_of_kind("test").any(|name| name == target), "{package} has no test {target}");
         let mut command = cargo(&context.workspace.root);
