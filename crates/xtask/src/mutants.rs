@@ -70,13 +70,13 @@ fn run_chosen(workspace: &Workspace, mutants: &[&Mutant]) -> anyhow::Result<()> 
     let mut rows = Vec::new();
     let mut missed = 0;
     for mutant in mutants {
-        let (verdict, time) = try_mutant(workspace, mutant)?;
+        let (verdict, time) = try_mutant(workspace, mutant);
         missed += usize::from(!verdict.is_caught());
         let row = format!("{:<5} {:<60} {:>6.1} s", mutant.id, verdict.to_string(), time.as_secs_f64());
         println!("{row}");
         rows.push(row);
     }
-    println!("\nmutant, caught by, seconds\n{}", rows.join("\n"));
+    println!("\nmutant, first test that fails, seconds\n{}", rows.join("\n"));
     ensure!(missed == 0, "{missed} of {} mutants not caught", mutants.len());
     Ok(())
 }
@@ -96,13 +96,17 @@ fn check_without_mutant(workspace: &Workspace, mutants: &[&Mutant]) -> anyhow::R
     Ok(())
 }
 
-fn try_mutant(workspace: &Workspace, mutant: &Mutant) -> anyhow::Result<(Verdict, Duration)> {
+fn try_mutant(workspace: &Workspace, mutant: &Mutant) -> (Verdict, Duration) {
     #[expect(clippy::disallowed_methods, reason = "the table tells how long a mutant took")]
     let start = Instant::now();
-    let build = TestBuild::new(workspace, mutant.package, &mutant.tests, Some(mutant.id))
-        .with_context(|| format!("mutant {} does not build", mutant.id))?;
-    let verdict = judge(&build.run(&mutant.tests)?);
-    Ok((verdict, start.elapsed()))
+    let build =
+        TestBuild::new(workspace, mutant.package, &mutant.tests, Some(mutant.id)).context("does not build");
+    let runs = build.and_then(|build| build.run(&mutant.tests));
+    let verdict = match runs {
+        Ok(runs) => judge(&runs),
+        Err(error) => Verdict::Broken { reason: error.to_string() },
+    };
+    (verdict, start.elapsed())
 }
 
 /// A mutant that no source mentions would be built as no mutant at all.

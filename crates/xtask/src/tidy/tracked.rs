@@ -40,7 +40,12 @@ pub(super) fn files(root: &Path) -> anyhow::Result<Vec<TrackedFile>> {
 /// What git tracks; nothing without git, or where git refuses to answer.
 fn git_paths(root: &Path) -> Option<Vec<String>> {
     let mut command = Command::new("git");
-    command.current_dir(root).args(["ls-files", "-z"]).stdin(Stdio::null()).stderr(Stdio::null());
+    // A container often runs as another user than the one who checked out; we run this checkout's code anyway.
+    command
+        .current_dir(root)
+        .args(["-c", "safe.directory=*", "ls-files", "-z"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
     let output = command.output().ok().filter(|output| output.status.success())?;
     let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     Some(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
