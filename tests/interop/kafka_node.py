@@ -53,11 +53,12 @@ class Node:
         logger = f"-Dorg.slf4j.simpleLogger.defaultLogLevel={level}"
         return [os.environ.get("KLAMM_JAVA", "java"), "-XX:TieredStopAtLevel=1", logger, "-cp", f"{self.libs}/*", *arguments]
 
-    def run(self, *arguments):
+    def run(self, *arguments, errors=False):
+        """What a Java program prints; with `errors` followed by what it has to complain of."""
         done = subprocess.run(self.java(*arguments), capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
             raise SystemExit(f"{' '.join(map(str, arguments))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-        return done.stdout
+        return done.stdout + done.stderr if errors else done.stdout
 
     @property
     def bootstrap(self):

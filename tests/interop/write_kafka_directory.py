@@ -49,10 +49,12 @@ def fetched(node, partitions):
 def dump(node):
     """One run of DumpLogSegments over every file of the topics made here, with paths made relative to the directory.
 
+    Findings come last, among them a gap from -1 to the start of every segment but the first, which is no gap.
     Of the lines about single records only those of transaction markers are kept; consumers see all others.
     """
     paths = [path for path in sorted(node.data.glob("[!_]*/*")) if path.suffix in DUMPED]
-    text = node.run("org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files", ",".join(map(str, paths)))
+    tool = ["org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files", ",".join(map(str, paths))]
+    text = node.run(*tool, errors=True)
     lines = text.replace(f"{node.data}/", "").splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith("| ") or "endTxnMarker" in line)
 

@@ -25,9 +25,9 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 /**
  * Fills the topics of a running Kafka and lists, with a consumer, every record they hold.
  *
- * <p>Usage: Workload BOOTSTRAP first | second | sized | list FILE. "first" creates and fills the topics, "second" appends
+ * <p>Usage: Workload BOOTSTRAP first | second | sized | create TOPIC,... | list FILE. "first" creates and fills the topics, "second" appends
  * more under a later leader epoch and leaves one transaction open, "sized" fills a topic whose segments roll by
- * size, "list" writes the records as JSON.
+ * size, "create" makes empty topics, "list" writes the records as JSON.
  */
 public final class Workload {
     private static final long BASE_TIMESTAMP_MS = 1_700_000_000_000L;
@@ -47,6 +47,7 @@ public final class Workload {
             case "first" -> workload.first();
             case "second" -> workload.second();
             case "sized" -> workload.sized();
+            case "create" -> workload.create(arguments[2].split(","));
             case "list" -> workload.list(arguments[2]);
             default -> throw new IllegalArgumentException(arguments[1]);
         }
@@ -82,6 +83,12 @@ public final class Workload {
         fillPlain("deleted-head", "zstd", 10, 5);
         awaitCompaction();
         leaveOpen();
+    }
+
+    private void create(String[] names) throws Exception {
+        try (Admin admin = admin()) {
+            admin.createTopics(Arrays.stream(names).map(name -> topic(name, Map.of())).toList()).all().get();
+        }
     }
 
     /** Kafka takes no segment size below 1 MiB: too much for files that are kept. */

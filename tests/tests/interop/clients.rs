@@ -75,7 +75,7 @@ fn read_by<T: DeserializeOwned>(python: &PythonEnvironment, reader: &str, files:
     }
     let mut command = python.command();
     command.arg(interop().join("read_batches.py")).args(["--reader", reader]).arg(directory.path());
-    let answer = run(&mut command);
+    let answer = run(&mut command).output;
     serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{reader}: {error}: {answer}"))
 }
 

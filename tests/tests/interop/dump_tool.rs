@@ -9,6 +9,8 @@ pub(crate) struct Dump {
     pub(crate) files: BTreeMap<String, Vec<Line>>,
     /// Files whose index passed the tool's sanity check.
     pub(crate) sane: Vec<String>,
+    /// Offsets missing between the batches of a log: its path, the last offset before the gap, the first after.
+    pub(crate) gaps: Vec<(String, i64, i64)>,
     /// Everything else that it printed: mismatches, timestamps out of order, stack traces.
     pub(crate) complaints: Vec<String>,
 }
@@ -77,11 +79,18 @@ impl Dump {
     /// Takes the tool's output apart. Nothing is dropped: what is not understood is a complaint.
     pub(crate) fn parse(text: &str) -> Self {
         let mut dump = Self::default();
-        let mut file = None;
+        let (mut file, mut with_gaps) = (None, None);
         for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
             if let Some(path) = line.strip_prefix("Dumping ") {
                 dump.files.entry(path.to_owned()).or_default();
                 file = Some(path.to_owned());
+            } else if let Some(path) = line.strip_prefix("Non-consecutive offsets in ") {
+                with_gaps = Some(path.to_owned());
+            } else if let Some(((from, to), path)) = parse_gap(line).zip(with_gaps.clone()) {
+                // The tool starts to count at -1 in every segment, wherever that starts.
+                if from >= 0 {
+                    dump.gaps.push((path, from, to));
+                }
             } else if let Some(path) = line.strip_suffix(" passed sanity check.") {
                 dump.sane.push(path.to_owned());
             } else if !line.starts_with("Log starting offset: ") && !line.ends_with(" is empty.") {
@@ -105,6 +114,12 @@ impl Dump {
     }
 }
 
+/// The two offsets of a line like `  61 is followed by 63`.
+fn parse_gap(line: &str) -> Option<(i64, i64)> {
+    let (from, to) = line.trim_start().split_once(" is followed by ")?;
+    Some((from.parse().ok()?, to.parse().ok()?))
+}
+
 /// Whether a line is an entry of one of the five kinds of file, and not a finding about it.
 fn is_entry(line: &Line) -> bool {
     let has = |name| line.text(name).is_some();
@@ -122,10 +137,12 @@ fn entries_and_complaints_are_told_apart() {
     let dump = Dump::parse(
         "Dumping a/00.index\noffset: 5 position: 80\n\
          Dumping a/00.log\nLog starting offset: 0\nbaseOffset: 0 count: 1 isvalid: true\n| offset: 0 endTxnMarker: COMMIT coordinatorEpoch: 3\n\
-         baseOffset: 1 count: 1 isvalid: false\nFound timestamp mismatch in :a/00.timeindex\n  Index timestamp: 5, log timestamp: 6\n",
+         baseOffset: 1 count: 1 isvalid: false\nFound timestamp mismatch in :a/00.timeindex\n  Index timestamp: 5, log timestamp: 6\n\
+         Non-consecutive offsets in a/52.log\n  -1 is followed by 52\n  52 is followed by 56\n",
     );
     assert_eq!(dump.file("00.index").len(), 1);
     assert_eq!(dump.file("00.index")[0].number("position"), 80);
     assert_eq!(dump.file("00.log")[1].text("endTxnMarker"), Some("COMMIT"));
+    assert_eq!(dump.gaps, [("a/52.log".to_owned(), 52, 56)]);
     assert_eq!(dump.complaints.len(), 3, "{:?}", dump.complaints);
 }

@@ -185,10 +185,18 @@ pub(crate) fn read_bytes(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Runs a command to its end and gives what it printed; fails the test with everything it said if it fails.
-pub(crate) fn run(command: &mut Command) -> String {
+/// Runs a command to its end and gives what it printed on its two outputs; fails the test with both if it fails.
+pub(crate) fn run(command: &mut Command) -> Printed {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let printed = Printed { output: text(output.stdout), errors: text(output.stderr) };
+    let Printed { output: stdout, errors: stderr } = &printed;
     assert!(output.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", output.status);
-    stdout.into_owned()
+    printed
+}
+
+/// What a command printed.
+pub(crate) struct Printed {
+    pub(crate) output: String,
+    pub(crate) errors: String,
 }

@@ -1,7 +1,6 @@
 //! The segment files of a real Kafka, read batch by batch without the log; needs no foreign tool.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use klamm_record::{ControlRecord, RecordBatch, TransactionResult};
@@ -12,6 +11,7 @@ use crate::dump_tool::{Dump, Line};
 use crate::expected::{
     DECOMPRESSED_BYTES_MAX, HeaderFacts, RecordFacts, batches_of, interop, read_bytes, read_json, records_of,
 };
+use crate::kafka_tools::files_of_kind;
 
 /// What Kafka's consumer read from one partition.
 #[derive(Deserialize)]
@@ -39,6 +39,8 @@ impl KafkaDirectory {
         let truth = directory.join("truth");
         let dump = Dump::parse(&String::from_utf8(read_bytes(&truth.join("dump.txt"))).expect("text"));
         assert_eq!(dump.complaints, Vec::<String>::new(), "Kafka complains of its own files");
+        assert!(!dump.gaps.is_empty(), "nothing was compacted away");
+        assert!(dump.gaps.iter().all(|(path, ..)| path.starts_with("compacted-0/")), "{:?}", dump.gaps);
         let consumed = read_json(&truth.join("records.json"));
         Self { data: directory.join("data"), dump, consumed }
     }
@@ -55,7 +57,7 @@ pub(crate) fn read_segments(directory: &KafkaDirectory) {
     for (partition, consumed) in &directory.consumed {
         let mut records = Vec::new();
         let mut transactions = Transactions::default();
-        for segment in segments(&directory.data.join(partition)) {
+        for segment in files_of_kind(&directory.data.join(partition), ".log") {
             let name = segment.file_name().and_then(|name| name.to_str()).expect("a segment's name");
             let place = format!("{partition}/{name}");
             let bytes = read_bytes(&segment);
@@ -86,15 +88,6 @@ pub(crate) fn read_segments(directory: &KafkaDirectory) {
     for feature in ["none", "gzip", "snappy", "lz4", "zstd", "COMMIT", "ABORT"] {
         assert!(covered.contains(feature), "nothing with {feature} in {covered:?}");
     }
-}
-
-/// The segment files of a partition, in the order of their offsets.
-fn segments(partition: &Path) -> Vec<PathBuf> {
-    let listed = fs::read_dir(partition).unwrap_or_else(|error| panic!("{}: {error}", partition.display()));
-    let paths = listed.map(|entry| entry.expect("a directory entry").path());
-    let mut found: Vec<_> = paths.filter(|path| path.extension().is_some_and(|kind| kind == "log")).collect();
-    found.sort();
-    found
 }
 
 /// The batches of a segment as the tool lists them, each with the lines about its transaction marker, if it is one.

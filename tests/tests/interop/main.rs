@@ -7,3 +7,6 @@ mod dump_tool;
 mod expected;
 mod golden_batches;
 mod golden_segments;
+mod kafka_directory;
+mod kafka_tools;
+mod our_dump;

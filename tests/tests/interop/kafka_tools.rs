@@ -1,0 +1,56 @@
+//! Apache Kafka's own programs, run over files: `DumpLogSegments`, and a broker that writes or opens a directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use klamm_tests::tools::{self, Jars, ToolError};
+
+use crate::dump_tool::Dump;
+use crate::expected::{interop, run};
+
+/// The jars of Kafka, and the Python that runs its broker.
+pub(crate) struct KafkaTools {
+    jars: Jars,
+    python: PathBuf,
+}
+
+impl KafkaTools {
+    pub(crate) fn find() -> Result<Self, ToolError> {
+        let python = tools::python3()?;
+        let jars = Jars::of_pom("interop", &interop().join("java").join("pom.xml"))?;
+        Ok(Self { jars, python })
+    }
+
+    /// Lets `DumpLogSegments` loose on `files`; it says what it finds, and ends well whatever that is.
+    pub(crate) fn dump(&self, options: &[&str], files: &[PathBuf]) -> Dump {
+        let names: Vec<_> = files.iter().map(|file| file.to_str().expect("a path in UTF-8")).collect();
+        let quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn";
+        let machine_options = ["-XX:TieredStopAtLevel=1", quiet];
+        let mut command = self.jars.command_with(&machine_options, "org.apache.kafka.tools.DumpLogSegments");
+        command.args(options).arg("--files").arg(names.join(","));
+        // Its findings go to the error output, all but one kind.
+        let printed = run(&mut command);
+        Dump::parse(&(printed.output + &printed.errors))
+    }
+
+    /// Has a broker write a log directory into `out`, with the truth about it.
+    pub(crate) fn write_directory(&self, out: &Path) {
+        self.script("write_kafka_directory.py", &["--sized", "--out"], out);
+    }
+
+    fn script(&self, name: &str, options: &[&str], out: &Path) {
+        let mut command = std::process::Command::new(&self.python);
+        command.env("PYTHONDONTWRITEBYTECODE", "1").arg(interop().join(name));
+        command.arg("--libs").arg(self.jars.directory()).args(options).arg(out);
+        run(&mut command);
+    }
+}
+
+/// The files of a partition's directory that end with `kind` (".log"), in order.
+pub(crate) fn files_of_kind(partition: &Path, kind: &str) -> Vec<PathBuf> {
+    let listed = fs::read_dir(partition).unwrap_or_else(|error| panic!("{}: {error}", partition.display()));
+    let paths = listed.map(|entry| entry.expect("a directory entry").path());
+    let mut found: Vec<_> = paths.filter(|path| path.to_string_lossy().ends_with(kind)).collect();
+    found.sort();
+    found
+}
