@@ -22,7 +22,7 @@ pub use definitions::{BrokerSynonym, ConfigKind, TopicConfigDef, definitions};
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// `cleanup.policy`: what happens to old records.
-    pub cleanup: CleanupPolicy,
+    pub cleanup_policy: CleanupPolicy,
     /// `compression.type`: the codec that batches are stored in; `None` keeps the producer's.
     pub compression_type: Option<Codec>,
     /// `compression.gzip.level`: 1..=9, or -1 for the library's choice.
@@ -177,7 +177,7 @@ impl ConfigError {
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
-            cleanup: CleanupPolicy { delete: true, compact: false },
+            cleanup_policy: CleanupPolicy { delete: true, compact: false },
             compression_type: None,
             gzip_level: -1,
             lz4_level: 9,

@@ -117,7 +117,7 @@ fn each_setting_changes_its_own_field() {
     }
     let all = config(&[("retention.bytes", "-7"), ("cleanup.policy", ""), ("retention.ms", "0")]).unwrap();
     assert_eq!((all.retention_bytes, all.retention_ms), (None, Some(0)));
-    assert_eq!(all.cleanup, CleanupPolicy { delete: false, compact: false });
+    assert_eq!(all.cleanup_policy, CleanupPolicy { delete: false, compact: false });
 }
 
 #[test]

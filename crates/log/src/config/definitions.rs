@@ -141,7 +141,7 @@ impl TopicConfigDef {
             Slot::Number { get, .. } => get(config).to_string(),
             Slot::GzipLevel => config.gzip_level.to_string(),
             Slot::DirtyRatio => config.min_cleanable_dirty_ratio.to_string(),
-            Slot::Cleanup => config.cleanup.to_string(),
+            Slot::Cleanup => config.cleanup_policy.to_string(),
             Slot::CompressionType => name_of(&CODECS, config.compression_type),
             Slot::TimestampKind => name_of(&TIMESTAMP_TYPES, config.message_timestamp_type),
             Slot::Throttle { get, .. } => get(config).to_string(),
@@ -171,7 +171,7 @@ impl TopicConfigDef {
                 let ratio = text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
                 config.min_cleanable_dirty_ratio = ratio.ok_or(Refusal::Invalid)?;
             }
-            Slot::Cleanup => config.cleanup = cleanup_policy(text)?,
+            Slot::Cleanup => config.cleanup_policy = cleanup_policy(text)?,
             Slot::CompressionType => config.compression_type = choice(&CODECS, text)?,
             Slot::TimestampKind => config.message_timestamp_type = choice(&TIMESTAMP_TYPES, text)?,
             Slot::Throttle { set, .. } => set(config, throttled_replicas(text)?),
