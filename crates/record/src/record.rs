@@ -173,13 +173,13 @@ impl<'a> Records<'a> {
     fn locate(&mut self) -> Result<Place<'a>, Fault> {
         match &mut self.source {
             RecordSource::Slice(rest) => {
-                let len = scan::record_len(rest)?.ok_or(RecordError::Missing)?;
+                let len = scan::record_len(rest)?;
                 let (bytes, after) = rest.split_at_checked(len).ok_or(RecordError::Missing)?;
                 *rest = after;
                 Ok(Place::Slice(bytes))
             }
             RecordSource::Stream(stream) => {
-                let len = scan::record_len(&mut **stream)?.ok_or(RecordError::Missing)?;
+                let len = scan::record_len(&mut **stream)?;
                 if stream.at_hand().len() >= len {
                     return Ok(Place::Piece(len));
                 }
@@ -220,7 +220,7 @@ fn record_offset(header: &BatchHeader, offset_delta: i32) -> Result<Offset, Reco
 
 /// The timestamp of a record, by the batch's clock.
 #[inline]
-pub(crate) fn record_timestamp(header: &BatchHeader, timestamp_delta: i64) -> Result<Timestamp, RecordError> {
+fn record_timestamp(header: &BatchHeader, timestamp_delta: i64) -> Result<Timestamp, RecordError> {
     match header.attributes().timestamp_type() {
         TimestampType::LogAppendTime => Ok(header.max_timestamp()),
         TimestampType::CreateTime => match header.base_timestamp().0.checked_add(timestamp_delta) {

@@ -6,6 +6,8 @@
 //!   header count varint | { key length varint | key | value length varint, -1: null | value }*
 //! ```
 
+mod quick;
+
 use crate::decompress::{CodecError, Decompressor};
 use crate::error::RecordError;
 use crate::varint::{self, Decoded, VARLONG_LEN_MAX};
@@ -139,28 +141,28 @@ pub(crate) struct Shape {
     pub(crate) has_key: bool,
 }
 
-/// Reads the length of the next record; `None` at the end of the records.
+/// Walks over the next record.
+///
+/// # Errors
+/// [`RecordError::Missing`] at the end of the records, among the others.
 #[inline]
-pub(crate) fn record_len<S: Source>(source: &mut S) -> Result<Option<usize>, Fault> {
-    if source.at_hand().is_empty() && !source.refill()? {
-        return Ok(None);
-    }
-    let len = match int(source) {
-        Err(Fault::Record(RecordError::Overrun)) => return Err(RecordError::Missing.into()),
-        len => len?,
-    };
-    usize::try_from(len).map(Some).map_err(|_| RecordError::Length { length: len }.into())
-}
-
-/// Walks over the record of `len` bytes that comes next, its length field already read.
-#[inline]
-pub(crate) fn record<S: Source>(source: &mut S, len: usize) -> Result<Shape, Fault> {
-    if let Some(mut bytes) = source.at_hand().get(..len) {
-        let shape = body(&mut bytes)?;
+pub(crate) fn next<S: Source>(source: &mut S) -> Result<Shape, Fault> {
+    if let Some((shape, len)) = quick::next(source.at_hand()) {
         source.consume(len);
         return Ok(shape);
     }
+    let len = record_len(source)?;
     body(&mut Limited { source, left: len })
+}
+
+/// Reads the length of the next record.
+#[inline]
+pub(crate) fn record_len<S: Source>(source: &mut S) -> Result<usize, Fault> {
+    match int(source) {
+        Ok(length) => usize::try_from(length).map_err(|_| RecordError::Length { length }.into()),
+        Err(Fault::Record(RecordError::Overrun)) => Err(RecordError::Missing.into()),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// Walks over all fields of a record; they must end where `source` ends.

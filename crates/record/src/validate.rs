@@ -7,8 +7,7 @@ use crate::compression::Codec;
 use crate::decompress::{CodecError, Decompressor};
 use crate::error::{BatchError, RecordError};
 use crate::header::{Attributes, BatchHeader, MAGIC_AT, TimestampType};
-use crate::record::record_timestamp;
-use crate::scan::{self, Fault, Shape, Source, Stream};
+use crate::scan::{self, Shape, Source, Stream};
 
 /// Who wrote a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -318,8 +317,12 @@ fn starts_with_batch(records: &[u8]) -> bool {
     records.first() == Some(&0) && records.get(MAGIC_AT).is_some_and(|magic| *magic <= 2)
 }
 
-/// What is known of the records walked over so far.
+/// What the records must be like, and what is known of those walked over so far.
 struct Walk {
+    key_required: bool,
+    base_timestamp: Timestamp,
+    /// The oldest and the newest timestamp allowed; `None` if the records' own do not matter.
+    bounds: Option<(Timestamp, Timestamp)>,
     max_timestamp: Timestamp,
     max_timestamp_offset_delta: i32,
 }
@@ -330,38 +333,48 @@ impl Walk {
         header: &BatchHeader,
         options: &ValidationOptions,
     ) -> Result<Self, ValidationError> {
-        let mut walk = Self { max_timestamp: Timestamp(i64::MIN), max_timestamp_offset_delta: 0 };
+        let mut walk = Self::new(header, options);
         let count = header.record_count();
         for index in 0..count {
-            let shape = next_shape(records).map_err(|fault| BatchError::at(index.cast_unsigned(), fault))?;
-            walk.check(index, &shape, header, options)?;
+            match scan::next(records) {
+                Ok(shape) => walk.check(index, &shape)?,
+                Err(fault) => return Err(BatchError::at(index.cast_unsigned(), fault).into()),
+            }
         }
         let more = !records.at_hand().is_empty()
             || records.refill().map_err(|fault| BatchError::at(count.cast_unsigned(), fault))?;
         if more { Err(BatchError::Surplus { count }.into()) } else { Ok(walk) }
     }
 
+    fn new(header: &BatchHeader, options: &ValidationOptions) -> Self {
+        let oldest = options.now.0.saturating_sub(options.timestamp_before_max_ms).max(0);
+        let newest = options.now.0.saturating_add(options.timestamp_after_max_ms);
+        let own_time = options.timestamp_type == TimestampType::CreateTime;
+        Self {
+            key_required: options.key_required,
+            base_timestamp: header.base_timestamp(),
+            bounds: own_time.then_some((Timestamp(oldest), Timestamp(newest))),
+            max_timestamp: Timestamp(i64::MIN),
+            max_timestamp_offset_delta: 0,
+        }
+    }
+
     #[inline]
-    fn check(
-        &mut self,
-        position: i32,
-        shape: &Shape,
-        header: &BatchHeader,
-        options: &ValidationOptions,
-    ) -> Result<(), ValidationError> {
+    fn check(&mut self, position: i32, shape: &Shape) -> Result<(), ValidationError> {
         let index = position.cast_unsigned();
         if shape.offset_delta != position {
             return Err(ValidationError::OffsetDelta { index, offset_delta: shape.offset_delta });
         }
-        if options.key_required && !shape.has_key {
+        if self.key_required && !shape.has_key {
             return Err(ValidationError::KeyRequired { index });
         }
-        if options.timestamp_type == TimestampType::LogAppendTime {
-            return Ok(());
-        }
-        let timestamp = record_timestamp(header, shape.timestamp_delta)
-            .map_err(|error| BatchError::Record { index, error })?;
-        if timestamp != Timestamp::NONE && !in_bounds(timestamp, options) {
+        let Some((oldest, newest)) = self.bounds else { return Ok(()) };
+        let timestamp_delta = shape.timestamp_delta;
+        let Some(timestamp) = self.base_timestamp.0.checked_add(timestamp_delta).map(Timestamp) else {
+            let error = RecordError::TimestampDelta { timestamp_delta };
+            return Err(BatchError::Record { index, error }.into());
+        };
+        if !(oldest..=newest).contains(&timestamp) && timestamp != Timestamp::NONE {
             return Err(ValidationError::Timestamp { index, timestamp });
         }
         if timestamp > self.max_timestamp {
@@ -370,18 +383,4 @@ impl Walk {
         }
         Ok(())
     }
-}
-
-#[inline]
-fn next_shape<S: Source>(records: &mut S) -> Result<Shape, Fault> {
-    let len = scan::record_len(records)?.ok_or(RecordError::Missing)?;
-    scan::record(records, len)
-}
-
-#[inline]
-fn in_bounds(timestamp: Timestamp, options: &ValidationOptions) -> bool {
-    let age = options.now.millis_since(timestamp);
-    timestamp.0 >= 0
-        && age <= options.timestamp_before_max_ms
-        && age >= options.timestamp_after_max_ms.saturating_neg()
 }
