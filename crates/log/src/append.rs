@@ -1,0 +1,485 @@
+//! Appending: what a leader accepts from clients, and what a follower copies from its leader.
+
+use std::sync::Arc;
+
+use klamm_record::{
+    BatchError, BatchHeader, Batches, ControlRecord, EndTxnMarker, Origin, RecordBatch, RecordBatchMut,
+    TimestampType, ValidationOptions,
+};
+use klamm_types::{LeaderEpoch, Offset, Timestamp};
+
+use crate::config::LogConfig;
+use crate::error::{AppendError, StorageError};
+use crate::index::{AbortedTxn, OffsetEntry, TimeEntry};
+use crate::log::{ActiveSegment, Log, Offsets, Writer};
+use crate::producers::{SequenceCheck, snapshot};
+use crate::segment::Segment;
+
+/// The most bytes that a client's compressed batch may become.
+const DECOMPRESSED_BYTES_MAX: u64 = 1 << 30;
+/// The most bytes that a control batch may become; it has one small record.
+const CONTROL_BYTES_MAX: u64 = 64 * 1024;
+
+/// Who sends the records that a leader appends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AppendOrigin {
+    /// A client: one batch, no control records, sequences are checked.
+    Client,
+    /// A coordinator or the quorum: any number of batches, control records among them.
+    Internal,
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AppendInfo {
+    /// The offset of the first record.
+    pub first_offset: Offset,
+    /// The offset of the last record.
+    pub last_offset: Offset,
+    /// The append time that the records got, under `LogAppendTime`; [`Timestamp::NONE`] otherwise.
+    pub append_time: Timestamp,
+    /// The records had been appended before; the offsets are those they have.
+    pub duplicate: bool,
+}
+
+/// One batch of an append, ready to be written.
+struct Ready {
+    header: BatchHeader,
+    marker: Option<EndTxnMarker>,
+}
+
+impl Log {
+    /// Appends records as the leader of `epoch`: checks them, gives them the next offsets, `epoch` and, under
+    /// `LogAppendTime`, the time `now`. The records are changed in place, unless they must be compressed anew.
+    ///
+    /// A batch that its producer has sent before is not appended again; the answer has the offsets it got then.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is then as it was before.
+    pub fn append_as_leader(
+        &self,
+        records: &mut [u8],
+        epoch: LeaderEpoch,
+        origin: AppendOrigin,
+        now: Timestamp,
+    ) -> Result<AppendInfo, AppendError> {
+        self.check_online()?;
+        let config = self.config();
+        let checked = check_records(records, &config, origin, now)?;
+        let mut converted = checked.converted;
+        let records = converted.as_deref_mut().unwrap_or(records);
+        let mut writer = self.writer();
+        self.check_online()?;
+        if let Some(duplicate) = self.check_producers(&writer, records, origin)? {
+            return Ok(duplicate);
+        }
+        let append_time = match config.message_timestamp_type {
+            TimestampType::LogAppendTime => now,
+            TimestampType::CreateTime => Timestamp::NONE,
+        };
+        let first_offset = self.log_end_offset();
+        let ready = assign(records, first_offset, epoch, append_time, &checked.max_timestamps)?;
+        self.write(&mut writer, records, &ready, now)?;
+        let last_offset = ready[ready.len() - 1].header.last_offset();
+        Ok(AppendInfo { first_offset, last_offset, append_time, duplicate: false })
+    }
+
+    /// Appends batches that the leader sent, with the offsets and epochs they have. Gaps between offsets are legal
+    /// (compaction leaves them).
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is then as it was before.
+    pub fn append_as_follower(&self, records: &[u8], now: Timestamp) -> Result<AppendInfo, AppendError> {
+        self.check_online()?;
+        let mut ready = Vec::new();
+        for batch in Batches::new(records) {
+            let batch = batch?;
+            batch.verify_crc()?;
+            ready.push(Ready { header: *batch.header(), marker: marker_of(&batch)? });
+        }
+        let (Some(first), Some(last)) = (ready.first(), ready.last()) else { return Err(AppendError::Empty) };
+        let (first_offset, last_offset) = (first.header.base_offset(), last.header.last_offset());
+        let mut writer = self.writer();
+        self.check_online()?;
+        self.check_continues(&ready)?;
+        self.write(&mut writer, records, &ready, now)?;
+        Ok(AppendInfo { first_offset, last_offset, append_time: Timestamp::NONE, duplicate: false })
+    }
+
+    fn check_online(&self) -> Result<(), AppendError> {
+        // The bug of accepting appends after the disk has failed (KAFKA-10778).
+        if cfg!(mutant = "B24") {
+            return Ok(());
+        }
+        Ok(self.dir.log_dir.check()?)
+    }
+
+    /// Checks the records against the state of their producers. `Some` if they are in the log already.
+    fn check_producers(
+        &self,
+        writer: &Writer,
+        records: &[u8],
+        origin: AppendOrigin,
+    ) -> Result<Option<AppendInfo>, AppendError> {
+        for batch in Batches::new(records) {
+            let batch = batch?;
+            if let Some(marker) = marker_of(&batch)? {
+                writer.producers.check_marker(batch.header(), &marker)?;
+            } else if origin == AppendOrigin::Client
+                && let SequenceCheck::Duplicate(known) = writer.producers.check(batch.header())?
+            {
+                return Ok(Some(AppendInfo {
+                    first_offset: known.first_offset(),
+                    last_offset: known.last_offset,
+                    append_time: match self.config().message_timestamp_type {
+                        TimestampType::LogAppendTime => known.timestamp,
+                        TimestampType::CreateTime => Timestamp::NONE,
+                    },
+                    duplicate: true,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Checks that a leader's batches continue this log.
+    fn check_continues(&self, ready: &[Ready]) -> Result<(), AppendError> {
+        let mut log_end_offset = self.log_end_offset();
+        let mut latest = self.latest_epoch().unwrap_or(LeaderEpoch::NONE);
+        for Ready { header, .. } in ready {
+            let (base_offset, epoch) = (header.base_offset(), header.leader_epoch());
+            if base_offset < log_end_offset {
+                return Err(AppendError::NotAtEnd { base_offset, log_end_offset });
+            }
+            if epoch < latest {
+                return Err(AppendError::EpochWentBack { epoch, latest });
+            }
+            (log_end_offset, latest) = (header.next_offset(), epoch);
+        }
+        Ok(())
+    }
+
+    /// Writes batches that have their offsets, and only then shows them to readers.
+    fn write(
+        &self,
+        writer: &mut Writer,
+        records: &[u8],
+        ready: &[Ready],
+        now: Timestamp,
+    ) -> Result<(), AppendError> {
+        let Some(last) = ready.last() else { return Err(AppendError::Empty) };
+        self.maybe_roll(writer, records.len() as u64, ready, now)?;
+        let active = self.active_segment();
+        if let Err(error) = active.write(records) {
+            return Err(self.refuse_write(error));
+        }
+        let interval = u64::from(self.config().index_interval_bytes);
+        let mut position = active.size();
+        for Ready { header, marker } in ready {
+            self.index_batch(&active, &mut writer.active, header, position, interval)?;
+            self.assign_epoch(header.leader_epoch(), header.base_offset());
+            if let Some(aborted) = note_producer(writer, header, marker.as_ref()) {
+                self.index_aborted(&active, aborted)?;
+            }
+            position += header.size() as u64;
+        }
+        active.set_max_timestamp(writer.active.max_timestamp);
+        active.publish_size(position);
+        writer.bytes_since_checkpoint += records.len() as u64;
+        self.publish_first_unstable(writer);
+        self.remember_log_end(last.header.next_offset(), &active, position);
+        Offsets::store(&self.offsets.log_end, last.header.next_offset());
+        self.check_invariants();
+        Ok(())
+    }
+
+    /// A full disk refuses one append; any other failed write ends the directory's service.
+    fn refuse_write(&self, error: StorageError) -> AppendError {
+        if error.verb != "truncate" && error.is_full() {
+            return AppendError::Full(error);
+        }
+        AppendError::Storage(self.dir.log_dir.fail(error))
+    }
+
+    pub(crate) fn active_segment(&self) -> Arc<Segment> {
+        let segments = self.segments();
+        Arc::clone(&segments[segments.len() - 1])
+    }
+
+    /// Adds index entries for a batch at `position`, once `interval` bytes have passed since the last.
+    fn index_batch(
+        &self,
+        segment: &Segment,
+        active: &mut ActiveSegment,
+        header: &BatchHeader,
+        position: u64,
+        interval: u64,
+    ) -> Result<(), AppendError> {
+        let result = index_batch(segment, active, header, position, interval);
+        self.tolerate_full(result)
+    }
+
+    fn index_aborted(&self, segment: &Segment, aborted: AbortedTxn) -> Result<(), AppendError> {
+        self.tolerate_full(segment.txns.append(aborted))
+    }
+
+    /// An index that cannot be written out for want of room stays in memory and is written out later.
+    fn tolerate_full(&self, result: Result<(), StorageError>) -> Result<(), AppendError> {
+        match result {
+            Err(error) if error.is_full() => Ok(()),
+            Err(error) => Err(AppendError::Storage(self.dir.log_dir.fail(error))),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Starts a new segment if the active one is full, too old, or cannot take the offsets.
+    fn maybe_roll(
+        &self,
+        writer: &mut Writer,
+        bytes: u64,
+        ready: &[Ready],
+        now: Timestamp,
+    ) -> Result<(), AppendError> {
+        let active = self.active_segment();
+        let last_offset = ready.last().map_or(Offset::ZERO, |last| last.header.last_offset());
+        let first_offset = ready.first().map_or(Offset::ZERO, |first| first.header.base_offset());
+        if active.size() == 0 {
+            // Nothing to seal; but a gap may put the records out of the segment's reach.
+            if active.relative(last_offset).is_none() {
+                self.roll_at(writer, first_offset, now)?;
+            }
+            return Ok(());
+        }
+        let config = self.config();
+        let full = active.size() + bytes > u64::from(config.segment_bytes);
+        let newest = ready.iter().map(|r| r.header.max_timestamp()).max().unwrap_or(Timestamp::NONE);
+        let waited = match writer.active.first_timestamp {
+            Some(first) if newest.0 >= 0 => newest.millis_since(first),
+            _ => now.millis_since(writer.active.created),
+        };
+        let old = waited > config.segment_ms - self.roll_jitter(&config);
+        let index_full = index_is_full(&active, &config).describe_index(self)?;
+        if full || old || index_full || active.relative(last_offset).is_none() {
+            let end = self.log_end_offset();
+            let reach = i64::from(i32::MAX);
+            // A new segment starts at the log end, so that a gap between segments always means loss; unless the
+            // records themselves lie past a gap that no segment can span.
+            let base = if last_offset.0 - end.0 > reach { first_offset } else { end };
+            self.roll_at(writer, base, now)?;
+        }
+        Ok(())
+    }
+
+    /// A part of `segment.jitter.ms`, the same for a partition at all times, so that partitions created together
+    /// do not all roll together.
+    fn roll_jitter(&self, config: &LogConfig) -> i64 {
+        if config.segment_jitter_ms == 0 {
+            return 0;
+        }
+        let name = self.partition().to_string();
+        let share = i64::from(crc32c::crc32c(name.as_bytes()));
+        share % config.segment_jitter_ms.min(config.segment_ms).max(1)
+    }
+
+    /// Seals the active segment and starts one at `base`.
+    pub(crate) fn roll_at(
+        &self,
+        writer: &mut Writer,
+        base: Offset,
+        now: Timestamp,
+    ) -> Result<(), AppendError> {
+        let sealed = self.active_segment();
+        self.seal_indexes(&sealed, &writer.active)?;
+        let mut segments = self.segments().to_vec();
+        if sealed.size() == 0 {
+            segments.pop();
+        }
+        segments.push(Segment::create_file(&self.dir, base).map_err(|error| self.refuse_write(error))?);
+        let snapshot = snapshot::encode(&writer.producers);
+        let sealed = (sealed.size() > 0).then_some(sealed);
+        self.flush.on_roll(sealed, (base, snapshot.into()), || self.publish_segments(segments));
+        writer.active = ActiveSegment::new(now);
+        Ok(())
+    }
+
+    fn seal_indexes(&self, sealed: &Segment, active: &ActiveSegment) -> Result<(), AppendError> {
+        let max = active.max_timestamp;
+        let mut result = Ok(());
+        if max.timestamp > active.indexed_timestamp
+            && let Some(relative_offset) = sealed.relative(max.offset)
+        {
+            result = sealed.times.append(TimeEntry { timestamp: max.timestamp, relative_offset });
+        }
+        self.tolerate_full(result.and_then(|()| sealed.spill_indexes()))
+    }
+}
+
+/// Records that passed the checks that do not depend on the log's state.
+struct Checked {
+    /// The records under the topic's codec, if that is not the one they came in.
+    converted: Option<Vec<u8>>,
+    /// The largest timestamp of each batch.
+    max_timestamps: Vec<Timestamp>,
+}
+
+/// Checks everything about the records that does not depend on the log's state, and compresses them anew where
+/// the topic asks for another codec than the client chose.
+fn check_records(
+    records: &[u8],
+    config: &LogConfig,
+    origin: AppendOrigin,
+    now: Timestamp,
+) -> Result<Checked, AppendError> {
+    let options = validation_options(config, origin, now);
+    let (mut converted, mut max_timestamps) = (None::<Vec<u8>>, Vec::with_capacity(1));
+    let mut position = 0;
+    while position < records.len() {
+        let rest = &records[position..];
+        let candidate = match origin {
+            // A client sends one batch: validation refuses what comes after it.
+            AppendOrigin::Client => rest,
+            AppendOrigin::Internal => RecordBatch::parse(rest)?.bytes(),
+        };
+        let valid = klamm_record::validate(candidate, &options)?;
+        max_timestamps.push(valid.max_timestamp);
+        let codec = valid.batch.attributes().compression()?;
+        if let Some(target) = config.compression().filter(|target| target.codec() != codec) {
+            let batch = klamm_record::recompress(&valid.batch, target, options.decompressed_bytes_max)?;
+            converted.get_or_insert_with(|| records[..position].to_vec()).extend_from_slice(&batch);
+        } else if let Some(converted) = &mut converted {
+            converted.extend_from_slice(valid.batch.bytes());
+        }
+        position += valid.batch.size();
+    }
+    if max_timestamps.is_empty() {
+        return Err(AppendError::Empty);
+    }
+    for batch in Batches::new(converted.as_deref().unwrap_or(records)) {
+        let size = batch?.size();
+        let max = config.max_message_bytes as usize;
+        if size > max {
+            return Err(AppendError::TooLarge { size, max });
+        }
+    }
+    Ok(Checked { converted, max_timestamps })
+}
+
+fn validation_options(config: &LogConfig, origin: AppendOrigin, now: Timestamp) -> ValidationOptions {
+    ValidationOptions {
+        origin: match origin {
+            AppendOrigin::Client => Origin::Client,
+            AppendOrigin::Internal => Origin::Coordinator,
+        },
+        key_required: config.cleanup_policy.compact,
+        timestamp_type: config.message_timestamp_type,
+        now,
+        timestamp_before_max_ms: config.message_timestamp_before_max_ms,
+        timestamp_after_max_ms: config.message_timestamp_after_max_ms,
+        decompressed_bytes_max: DECOMPRESSED_BYTES_MAX,
+    }
+}
+
+/// Adds index entries for a batch at `position` if it is time, and takes the batch into account. Shared with recovery.
+pub(crate) fn index_batch(
+    segment: &Segment,
+    active: &mut ActiveSegment,
+    header: &BatchHeader,
+    position: u64,
+    interval: u64,
+) -> Result<(), StorageError> {
+    let mut result = Ok(());
+    if active.bytes_since_index_entry > interval
+        && let (Some(relative_offset), Ok(position)) =
+            (segment.relative(header.last_offset()), u32::try_from(position))
+    {
+        active.bytes_since_index_entry = 0;
+        result = segment.offsets.append(OffsetEntry { relative_offset, position });
+        let max = active.max_timestamp;
+        if max.timestamp > active.indexed_timestamp
+            && let Some(relative_offset) = segment.relative(max.offset)
+        {
+            active.indexed_timestamp = max.timestamp;
+            result =
+                result.and(segment.times.append(TimeEntry { timestamp: max.timestamp, relative_offset }));
+        }
+    }
+    active.include(header);
+    result
+}
+
+fn index_is_full(segment: &Segment, config: &LogConfig) -> Result<bool, StorageError> {
+    let bytes = u64::from(config.segment_index_bytes);
+    Ok(u64::from(segment.offsets.len()?) >= (bytes / 8).max(1)
+        || u64::from(segment.times.len()?) >= (bytes / 12).saturating_sub(1).max(1))
+}
+
+/// Turns an index's error into that of an append.
+trait DescribeIndex<T> {
+    fn describe_index(self, log: &Log) -> Result<T, AppendError>;
+}
+
+impl<T> DescribeIndex<T> for Result<T, StorageError> {
+    fn describe_index(self, log: &Log) -> Result<T, AppendError> {
+        self.map_err(|error| AppendError::Storage(log.dir.log_dir.fail(error)))
+    }
+}
+
+/// Takes note of a batch in the producers' state. Returns the transaction that it aborts.
+pub(crate) fn note_producer(
+    writer: &mut Writer,
+    header: &BatchHeader,
+    marker: Option<&EndTxnMarker>,
+) -> Option<AbortedTxn> {
+    match marker {
+        Some(marker) => writer.producers.on_marker(header, marker),
+        None => {
+            if !header.attributes().is_control() {
+                writer.producers.on_batch(header);
+            }
+            None
+        }
+    }
+}
+
+/// The transaction marker that a batch is, if it is one.
+pub(crate) fn marker_of(batch: &RecordBatch<'_>) -> Result<Option<EndTxnMarker>, BatchError> {
+    if !batch.attributes().is_control() {
+        return Ok(None);
+    }
+    let mut records = batch.records(CONTROL_BYTES_MAX)?;
+    let record = records.next_record()?;
+    match record.map(|record| ControlRecord::parse(&record)) {
+        Some(Ok(ControlRecord::EndTxn(marker))) => Ok(Some(marker)),
+        // A control record that says nothing of producers, to this version or to any.
+        Some(Ok(ControlRecord::Other { .. }) | Err(_)) | None => Ok(None),
+    }
+}
+
+/// Gives the batches of `records` consecutive offsets from `first_offset`.
+fn assign(
+    records: &mut [u8],
+    first_offset: Offset,
+    epoch: LeaderEpoch,
+    append_time: Timestamp,
+    max_timestamps: &[Timestamp],
+) -> Result<Vec<Ready>, AppendError> {
+    let mut ready = Vec::with_capacity(1);
+    let mut offset = first_offset;
+    let mut rest = records;
+    for max_timestamp in max_timestamps {
+        let mut batch = RecordBatchMut::parse(rest)?;
+        batch.assign(offset, epoch)?;
+        if append_time != Timestamp::NONE {
+            batch.set_append_time(append_time);
+        } else if batch.header().max_timestamp() != *max_timestamp {
+            // The header's field is the client's claim.
+            batch.set_max_timestamp(*max_timestamp);
+        }
+        let header = *batch.header();
+        let marker = marker_of(&batch.as_batch())?;
+        offset = header.last_offset().checked_plus(1).ok_or(AppendError::OffsetsExhausted)?;
+        ready.push(Ready { header, marker });
+        rest = &mut rest[header.size()..];
+    }
+    Ok(ready)
+}

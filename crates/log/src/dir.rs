@@ -1,0 +1,175 @@
+//! One log directory (a disk, as a rule): its health, its open files, its partitions' directories.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use klamm_types::{Offset, TopicPartition};
+
+use crate::checkpoint::OffsetCheckpoint;
+use crate::error::{Describe as _, DirOffline, LogError, StorageError};
+use crate::file_cache::FileCache;
+use crate::fs::LogFs;
+
+/// The file with the recovery points of a directory's partitions.
+pub const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
+
+/// One of the directories that hold logs. It is in service until its first failed write or sync, and then never
+/// again in this process (REPLICATION 2.10).
+#[derive(Debug)]
+pub struct LogDir {
+    path: PathBuf,
+    fs: Arc<dyn LogFs>,
+    files: Arc<FileCache>,
+    failure: OnceLock<String>,
+    recovery_points: Mutex<OffsetCheckpoint>,
+}
+
+impl LogDir {
+    /// The directory at `path`, whose open files count against `files`.
+    #[must_use]
+    pub fn new(fs: Arc<dyn LogFs>, path: &Path, files: Arc<FileCache>) -> Arc<Self> {
+        Arc::new(Self {
+            path: path.to_owned(),
+            fs,
+            files,
+            failure: OnceLock::new(),
+            recovery_points: Mutex::default(),
+        })
+    }
+
+    /// Where the directory is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file system that it is on.
+    #[must_use]
+    pub fn fs(&self) -> &Arc<dyn LogFs> {
+        &self.fs
+    }
+
+    pub(crate) fn files(&self) -> &Arc<FileCache> {
+        &self.files
+    }
+
+    /// Refuses if the directory is out of service.
+    ///
+    /// # Errors
+    /// [`DirOffline`] with the failure that ended its service.
+    pub fn check(&self) -> Result<(), DirOffline> {
+        match self.failure.get() {
+            None => Ok(()),
+            Some(reason) => Err(DirOffline { dir: self.path.clone(), reason: reason.clone() }),
+        }
+    }
+
+    /// Takes the directory out of service because of `error`, which is handed back. Later failures change nothing.
+    pub fn fail(&self, error: StorageError) -> StorageError {
+        // The first reason stays; whoever comes later learns of that one.
+        let _ = self.failure.set(error.to_string());
+        error
+    }
+
+    /// Takes the directory out of service if `result` is an error.
+    pub(crate) fn watch<T>(&self, result: Result<T, StorageError>) -> Result<T, StorageError> {
+        result.map_err(|error| self.fail(error))
+    }
+
+    /// Reads the recovery points of the directory's partitions. Needed once, before the first log is opened.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`] if the file does not read; the disk's errors.
+    pub fn load_recovery_points(&self) -> Result<OffsetCheckpoint, LogError> {
+        let points = OffsetCheckpoint::read(self.fs.as_ref(), &self.path.join(RECOVERY_POINT_FILE))?;
+        self.recovery_points.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&points);
+        Ok(points)
+    }
+
+    /// Makes the recovery points of these partitions durable, as [`Log::checkpoint`](crate::Log::checkpoint)
+    /// returned them; `None` forgets a partition.
+    ///
+    /// # Errors
+    /// If the file could not be replaced; the old one then still stands.
+    pub fn store_recovery_points(
+        &self,
+        points: impl IntoIterator<Item = (TopicPartition, Option<Offset>)>,
+    ) -> Result<(), LogError> {
+        self.update_recovery_points(|stored| {
+            let mut changed = false;
+            for (partition, point) in points {
+                let before = match point {
+                    Some(point) => stored.0.insert(partition, point),
+                    None => stored.0.remove(&partition),
+                };
+                changed |= before != point;
+            }
+            changed
+        })
+    }
+
+    /// Changes recovery points by `change` and makes the result durable before it returns.
+    ///
+    /// # Errors
+    /// If the file could not be replaced; the old one then still stands.
+    pub(crate) fn update_recovery_points(
+        &self,
+        change: impl FnOnce(&mut OffsetCheckpoint) -> bool,
+    ) -> Result<(), LogError> {
+        self.check()?;
+        let mut points = self.recovery_points.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = points.clone();
+        if change(&mut next) {
+            next.write(self.fs.as_ref(), &self.path.join(RECOVERY_POINT_FILE))?;
+            *points = next;
+        }
+        Ok(())
+    }
+}
+
+/// The directory of one partition within a [`LogDir`].
+#[derive(Debug)]
+pub(crate) struct PartitionDir {
+    pub(crate) log_dir: Arc<LogDir>,
+    pub(crate) partition: TopicPartition,
+    /// Changes once, when the partition is deleted.
+    path: RwLock<Arc<Path>>,
+}
+
+impl PartitionDir {
+    pub(crate) fn new(log_dir: Arc<LogDir>, partition: TopicPartition) -> Arc<Self> {
+        let path = log_dir.path.join(partition.to_string());
+        Arc::new(Self { log_dir, partition, path: RwLock::new(path.into()) })
+    }
+
+    /// A partition's directory that stands under another name than its own, for tools.
+    pub(crate) fn path(&self) -> Arc<Path> {
+        Arc::clone(&self.path.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    pub(crate) fn fs(&self) -> &dyn LogFs {
+        self.log_dir.fs.as_ref()
+    }
+
+    /// Makes the names in this directory durable. A failure ends the log directory's service.
+    pub(crate) fn sync(&self) -> Result<(), StorageError> {
+        let path = self.path();
+        self.log_dir.watch(self.fs().sync_dir(&path).describe("sync", &path))
+    }
+
+    /// Gives the directory the name `name` in the same log directory.
+    pub(crate) fn rename(&self, name: &str) -> Result<(), StorageError> {
+        let mut path = self.path.write().unwrap_or_else(PoisonError::into_inner);
+        let to = self.log_dir.path.join(name);
+        let renamed = self.fs().rename(&path, &to).describe("rename", &path);
+        self.log_dir.watch(renamed)?;
+        *path = to.into();
+        drop(path);
+        let parent = &self.log_dir.path;
+        self.log_dir.watch(self.fs().sync_dir(parent).describe("sync", parent))
+    }
+}

@@ -1,0 +1,183 @@
+//! Making appended records durable.
+//!
+//! Appending and flushing are separate. A flush takes note of the log end, syncs every file that holds bytes below
+//! it, and only then publishes that end as the *flushed end offset*. What belongs to those bytes goes first: the
+//! names of new files, the leader epochs, the producer snapshots at segment starts.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use klamm_types::Offset;
+
+use crate::checkpoint::{LEADER_EPOCH_FILE, write_epochs};
+use crate::error::{Describe as _, LogError};
+use crate::fs::replace_file;
+use crate::log::{Log, Offsets};
+use crate::names::{FileKind, segment_file_name};
+use crate::segment::Segment;
+
+/// What a flush has to do beside syncing the active segment.
+#[derive(Debug, Default)]
+pub(crate) struct Unflushed {
+    /// Segments that were sealed since the last flush.
+    pub(crate) sealed: Vec<Arc<Segment>>,
+    /// Producer snapshots at segment starts, not written yet.
+    pub(crate) snapshots: Vec<(Offset, Arc<[u8]>)>,
+    /// The leader epochs changed since they were last written.
+    pub(crate) epochs_changed: bool,
+}
+
+/// The part of a log that flushing works on.
+#[derive(Debug, Default)]
+pub(crate) struct FlushState {
+    /// Held throughout a flush or a truncation: they take turns. Taken after the writer's lock, never before it.
+    running: Mutex<()>,
+    unflushed: Mutex<Unflushed>,
+    flushed: Condvar,
+    listener: Mutex<Option<FlushListener>>,
+}
+
+/// Is told the flushed end offset each time it has grown.
+#[derive(Clone)]
+pub struct FlushListener(pub Arc<dyn Fn(Offset) + Send + Sync>);
+
+impl std::fmt::Debug for FlushListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FlushListener")
+    }
+}
+
+impl FlushState {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Unflushed> {
+        self.unflushed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps flushes out while the files are cut.
+    pub(crate) fn exclude(&self) -> MutexGuard<'_, ()> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a roll. `publish` shows the new segments, so that a flush sees either both or neither.
+    pub(crate) fn on_roll(
+        &self,
+        sealed: Option<Arc<Segment>>,
+        snapshot: (Offset, Arc<[u8]>),
+        publish: impl FnOnce(),
+    ) {
+        let mut unflushed = self.lock();
+        unflushed.sealed.extend(sealed);
+        unflushed.snapshots.push(snapshot);
+        publish();
+    }
+}
+
+impl Log {
+    /// Makes everything appended before this call durable and returns the flushed end offset.
+    ///
+    /// # Errors
+    /// The disk's errors; the directory is then out of service, and the flushed end offset has not moved.
+    pub fn flush(&self) -> Result<Offset, LogError> {
+        let running = self.flush.exclude();
+        let (end, work, active) = self.begin_flush();
+        if end <= self.flushed_end_offset() && !work.epochs_changed {
+            return Ok(self.flushed_end_offset());
+        }
+        if cfg!(mutant = "B39") {
+            self.publish_flushed(end);
+        }
+        if let Err(error) = self.sync_all(&work, &active) {
+            return Err(self.give_back(work, error));
+        }
+        self.dir.log_dir.check()?;
+        self.publish_flushed(end);
+        drop(running);
+        Ok(end)
+    }
+
+    /// Asks the disk to start writing what a flush will have to wait for.
+    pub fn start_writeback(&self) {
+        self.active_segment().log().start_writeback();
+    }
+
+    /// Waits until the flushed end offset has reached `end`, and tells whether it has within `timeout`.
+    #[must_use]
+    pub fn wait_flushed(&self, end: Offset, timeout: Duration) -> bool {
+        let unflushed = self.flush.lock();
+        let waiting = |_: &mut Unflushed| self.flushed_end_offset() < end && self.dir.log_dir.check().is_ok();
+        let waited = self.flush.flushed.wait_timeout_while(unflushed, timeout, waiting);
+        drop(waited);
+        self.flushed_end_offset() >= end
+    }
+
+    /// Has `listener` told of every advance of the flushed end offset, on the thread that flushes.
+    pub fn set_flush_listener(&self, listener: FlushListener) {
+        *self.flush.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+    }
+
+    /// Wakes whoever waits for a flush, because the directory has failed.
+    pub(crate) fn wake_flush_waiters(&self) {
+        let _unflushed = self.flush.lock();
+        self.flush.flushed.notify_all();
+    }
+
+    fn begin_flush(&self) -> (Offset, Unflushed, Arc<Segment>) {
+        let mut unflushed = self.flush.lock();
+        let end = self.log_end_offset();
+        let work = std::mem::take(&mut *unflushed);
+        let active = self.active_segment();
+        (end, work, active)
+    }
+
+    fn sync_all(&self, work: &Unflushed, active: &Segment) -> Result<(), LogError> {
+        self.dir.log_dir.check()?;
+        for (offset, bytes) in &work.snapshots {
+            let path = self.dir.file(&segment_file_name(*offset, FileKind::Snapshot));
+            replace_file(self.dir.fs(), &path, bytes).describe("replace", &path)?;
+        }
+        if work.epochs_changed {
+            let epochs = self.leader_epochs();
+            write_epochs(self.dir.fs(), &self.dir.file(LEADER_EPOCH_FILE), &epochs)?;
+        }
+        for sealed in &work.sealed {
+            sealed.spill_indexes()?;
+            sealed.sync(true)?;
+        }
+        active.sync(false)?;
+        // A segment's file gets its name durable with its first flush. (Sealed segments that were never flushed lie
+        // past the flushed end, too.)
+        if self.flushed_end_offset() <= active.base_offset() {
+            self.dir.sync()?;
+        }
+        Ok(())
+    }
+
+    /// After a failed flush: on a full disk the work is still to be done, and nothing was lost. Any other failure
+    /// ends the directory's service.
+    fn give_back(&self, work: Unflushed, error: LogError) -> LogError {
+        let error = match error {
+            LogError::Storage(error) if !error.is_full() => LogError::Storage(self.dir.log_dir.fail(error)),
+            other => other,
+        };
+        let mut unflushed = self.flush.lock();
+        let newer = std::mem::replace(&mut *unflushed, work);
+        unflushed.sealed.extend(newer.sealed);
+        unflushed.snapshots.extend(newer.snapshots);
+        unflushed.epochs_changed |= newer.epochs_changed;
+        error
+    }
+
+    fn publish_flushed(&self, end: Offset) {
+        debug_assert!(end <= self.log_end_offset(), "INV9: flushed end {end} past the log end");
+        {
+            let _unflushed = self.flush.lock();
+            if end > self.flushed_end_offset() {
+                Offsets::store(&self.offsets.flushed_end, end);
+            }
+            self.flush.flushed.notify_all();
+        }
+        let listener = self.flush.listener.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(FlushListener(listener)) = listener {
+            listener(end);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What a log does between appends: checkpoints, going idle, closing, leaving for good.
+
+use klamm_types::Offset;
+
+use crate::error::{Describe as _, LogError};
+use crate::log::{Log, Offsets};
+use crate::names::{FileKind, segment_file_name};
+use crate::producers::snapshot;
+
+impl Log {
+    /// Flushes, and brings the recovery point up to the flushed end: what recovery needs to start there (indexes,
+    /// leader epochs, producer state) is durable first. Returns the recovery point, which the caller writes to the
+    /// directory's checkpoint.
+    ///
+    /// # Errors
+    /// The disk's errors.
+    pub fn checkpoint(&self) -> Result<Offset, LogError> {
+        self.dir.log_dir.check()?;
+        let mut writer = self.writer();
+        let end = self.log_end_offset();
+        if end == self.recovery_point() && writer.bytes_since_checkpoint == 0 {
+            drop(writer);
+            self.flush()?;
+            return Ok(self.recovery_point());
+        }
+        let active = self.active_segment();
+        active.spill_indexes().map_err(|error| self.fail_unless_full(error))?;
+        let bytes = snapshot::encode(&writer.producers);
+        writer.bytes_since_checkpoint = 0;
+        let before = writer.stray_snapshot.replace(end);
+        // The flush writes the snapshot before it counts anything as flushed.
+        self.flush.lock().snapshots.push((end, bytes.into()));
+        drop(writer);
+        self.flush()?;
+        active.sync(true)?;
+        Offsets::store(&self.offsets.recovery_point, end.max(self.recovery_point()));
+        self.remove_stray_snapshot(before.filter(|before| *before < end))?;
+        Ok(self.recovery_point())
+    }
+
+    /// Whether so many bytes were appended since the last checkpoint that recovery would take long.
+    #[must_use]
+    pub fn bytes_since_checkpoint(&self) -> u64 {
+        self.writer().bytes_since_checkpoint
+    }
+
+    fn fail_unless_full(&self, error: crate::StorageError) -> LogError {
+        if error.is_full() { error.into() } else { self.dir.log_dir.fail(error).into() }
+    }
+
+    /// Removes the snapshot of an earlier checkpoint, unless a segment starts there.
+    fn remove_stray_snapshot(&self, offset: Option<Offset>) -> Result<(), LogError> {
+        let Some(offset) = offset else { return Ok(()) };
+        if self.segments().iter().any(|segment| segment.base_offset() == offset) {
+            return Ok(());
+        }
+        let path = self.dir.file(&segment_file_name(offset, FileKind::Snapshot));
+        match self.dir.fs().remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => Ok(self.dir.log_dir.watch(removed.describe("remove", &path))?),
+        }
+    }
+
+    /// Gives back what an idle log does not need: closes its files, once their content is durable, and writes out
+    /// what its indexes keep in memory. Everything opens again at its next use.
+    ///
+    /// # Errors
+    /// The disk's errors.
+    pub fn release(&self) -> Result<(), LogError> {
+        self.checkpoint()?;
+        let _writer = self.writer();
+        for segment in self.segments().iter() {
+            segment.close_files();
+        }
+        Ok(())
+    }
+}

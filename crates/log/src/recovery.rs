@@ -1,0 +1,358 @@
+//! Opening a log: from what a crash left to a log that keeps its promises.
+//!
+//! Named passes, in this order; each may be interrupted by a crash and run again:
+//!
+//! 1. [`names`](self::names): strip temporary and deleted files, settle interrupted swaps of compaction, list the
+//!    segments;
+//! 2. [`tail`](self::tail): walk what lies past the recovery point, batch by batch; cut a torn tail, report damage
+//!    that lies below the flush point, make the indexes again;
+//! 3. epochs: read the leader epochs, drop those past the log end, add those that the tail shows;
+//! 4. producers: load the newest usable snapshot and replay the batches after it;
+//! 5. make what was found durable.
+//!
+//! The cost is that of the tail past the recovery point, however long the log is: segments below it are not opened.
+//!
+//! **Torn or rotten?** A power cut may leave anything where bytes had not been flushed: such a *torn tail* is cut
+//! off, as nobody was promised those bytes. Damage below the flush point is *rot*: the bytes were promised. It is
+//! reported as a [`DamagedRange`], nothing is cut, and the offsets are never used again.
+
+use std::sync::Arc;
+
+use klamm_types::{EpochEntry, LeaderEpochCache, Offset, Timestamp, TopicId, TopicPartition};
+
+use crate::append::marker_of;
+use crate::checkpoint::{
+    LEADER_EPOCH_FILE, PARTITION_METADATA_FILE, read_epochs, read_topic_id, write_epochs, write_topic_id,
+};
+use crate::config::LogConfig;
+use crate::dir::{LogDir, PartitionDir};
+use crate::error::{Describe as _, LogError, ReadError, StorageError};
+use crate::fs::LogFile;
+use crate::index::{AbortedTxn, IndexEntry as _};
+use crate::log::{ActiveSegment, DamagedRange, Log, Parts, ProducerLimits, floor_segment};
+use crate::names::{FileKind, segment_file_name};
+use crate::producers::{Producers, snapshot};
+use crate::scan::{BatchScanner, ScanError, Scanned, read_batch};
+use crate::segment::{MaxTimestamp, Segment};
+
+pub(crate) mod names;
+mod tail;
+
+/// What is known of a log when it is opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The log directory.
+    pub log_dir: Arc<LogDir>,
+    /// Whose log it is. Its directory is made if it does not exist.
+    pub partition: TopicPartition,
+    /// The topic's id: written into a new directory, compared with that of an old one.
+    pub topic_id: Option<TopicId>,
+    /// The topic's settings.
+    pub config: Arc<LogConfig>,
+    /// How many producers to remember.
+    pub producers: ProducerLimits,
+    /// How far the log is known to have been flushed.
+    pub flush_point: FlushPoint,
+    /// The log start, from the directory's checkpoint; zero if it is not there.
+    pub log_start_offset: Offset,
+    /// The high watermark, from the directory's checkpoint; zero if it is not there.
+    pub high_watermark: Offset,
+    /// The time now.
+    pub now: Timestamp,
+}
+
+/// How far a log is known to have been flushed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlushPoint {
+    /// Everything below was durable, with indexes, epochs and producer state; zero if nothing is known to be.
+    Known(Offset),
+    /// The checkpoint is lost. Damage with whole batches after it then counts as rot, other damage as torn.
+    Lost,
+}
+
+impl FlushPoint {
+    fn offset(self) -> Offset {
+        match self {
+            Self::Known(offset) => offset,
+            Self::Lost => Offset::ZERO,
+        }
+    }
+}
+
+/// What recovery found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Bytes read to look for damage.
+    pub scanned_bytes: u64,
+    /// Bytes of a torn tail that were cut off.
+    pub truncated_bytes: u64,
+    /// Whole batches stood after the damage at which the tail was cut. They had not been flushed, but more than one
+    /// torn write must have happened.
+    pub batches_after_tear: bool,
+    /// Damage below the flush point. Nothing was cut there.
+    pub damage: Vec<DamagedRange>,
+    /// Segments whose indexes were made again.
+    pub reindexed_segments: usize,
+    /// Files that a crash had left over and that were removed.
+    pub removed_files: usize,
+}
+
+impl Log {
+    /// Opens the log of a partition, recovering it if need be. Its directory is created if it does not exist.
+    ///
+    /// On return everything in the log is durable.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`] if the directory belongs to another topic; the disk's errors.
+    pub fn open(options: OpenOptions) -> Result<(Arc<Self>, RecoveryReport), LogError> {
+        options.log_dir.check()?;
+        let dir = PartitionDir::new(Arc::clone(&options.log_dir), options.partition.clone());
+        let created = identify(&dir, options.topic_id)?;
+        let mut report = RecoveryReport::default();
+        let listing = names::pass(&dir, &mut report)?;
+        let tail = tail::pass(&dir, &options, &listing, &mut report)?;
+        let log_start = options.log_start_offset.clamp(tail.segments[0].base_offset(), tail.log_end);
+        let (epochs, epochs_changed) = recover_epochs(&dir, &tail, log_start)?;
+        let mut producers = Producers::new(options.producers.count_max);
+        let snapshots =
+            usable_snapshots(&dir, listing.snapshots, options.flush_point.offset().min(tail.log_end))?;
+        let stray_snapshot =
+            snapshots.iter().rev().find(|s| !tail.segments.iter().any(|t| t.base_offset() == **s));
+        let stray_snapshot = stray_snapshot.copied();
+        rebuild_producers(&dir, &tail.segments, &mut producers, snapshots, log_start)?;
+        if epochs_changed {
+            write_epochs(dir.fs(), &dir.file(LEADER_EPOCH_FILE), &epochs)?;
+        }
+        for segment in &tail.touched {
+            segment.spill_indexes()?;
+            segment.sync(true)?;
+        }
+        if !created {
+            dir.sync()?;
+        }
+        let high_watermark = options.high_watermark.clamp(log_start, tail.log_end);
+        producers.on_high_watermark(high_watermark);
+        let log = Self::assemble(Parts {
+            dir,
+            config: options.config,
+            segments: tail.segments,
+            active: tail.active,
+            epochs,
+            producers,
+            damage: report.damage.clone(),
+            stray_snapshot,
+            log_start,
+            high_watermark,
+            log_end: tail.log_end,
+            recovery_point: options.flush_point.offset().min(tail.log_end),
+        });
+        Ok((log, report))
+    }
+}
+
+/// Makes sure that the directory exists and belongs to the topic. Tells whether it was created.
+fn identify(dir: &PartitionDir, topic_id: Option<TopicId>) -> Result<bool, LogError> {
+    let path = dir.path();
+    let exists = dir.fs().stat(&path).describe("stat", &path)?.is_some();
+    let metadata = path.join(PARTITION_METADATA_FILE);
+    let found = if exists { read_topic_id(dir.fs(), &metadata)? } else { None };
+    match (topic_id, found) {
+        (Some(wanted), Some(found)) if wanted != found => {
+            return Err(LogError::Damaged {
+                path: metadata,
+                reason: format!("it belongs to topic {found}, not {wanted}"),
+            });
+        }
+        (Some(wanted), None) => {
+            dir.fs().create_dir_all(&path).describe("create", &path)?;
+            write_topic_id(dir.fs(), &metadata, wanted)?;
+        }
+        _ => dir.fs().create_dir_all(&path).describe("create", &path)?,
+    }
+    if !exists {
+        let parent = dir.log_dir.path();
+        dir.log_dir.watch(dir.fs().sync_dir(parent).describe("sync", parent))?;
+    }
+    Ok(!exists)
+}
+
+/// Reads the leader epochs and makes them agree with the log. Tells whether the file must be written.
+fn recover_epochs(
+    dir: &PartitionDir,
+    tail: &tail::Tail,
+    log_start: Offset,
+) -> Result<(LeaderEpochCache, bool), LogError> {
+    let path = dir.file(LEADER_EPOCH_FILE);
+    let has_records = tail.segments.iter().any(|segment| segment.size() > 0);
+    let (mut epochs, lost) = match read_epochs(dir.fs(), &path) {
+        Ok(epochs) => {
+            let lost = epochs.entries().is_empty() && has_records;
+            (epochs, lost)
+        }
+        Err(LogError::Damaged { .. }) => (LeaderEpochCache::new(), true),
+        Err(error) => return Err(error),
+    };
+    let stored = epochs.clone();
+    epochs.truncate_from_end(tail.log_end);
+    if lost {
+        for segment in &tail.segments {
+            for_each_batch(segment, 0, |batch, _| {
+                epochs.assign(batch.header.leader_epoch(), batch.header.base_offset());
+                Ok(())
+            })?;
+        }
+    }
+    for EpochEntry { epoch, start_offset } in &tail.epochs {
+        epochs.assign(*epoch, *start_offset);
+    }
+    epochs.truncate_from_start(log_start);
+    let changed = lost || epochs != stored;
+    Ok((epochs, changed))
+}
+
+/// Removes the producer snapshots past `end`: what they tell of may not have survived, or has to be told again to the
+/// transaction index.
+fn usable_snapshots(
+    dir: &PartitionDir,
+    mut snapshots: Vec<Offset>,
+    end: Offset,
+) -> Result<Vec<Offset>, LogError> {
+    let usable = snapshots.partition_point(|offset| *offset <= end);
+    for offset in snapshots.drain(usable..) {
+        let path = dir.file(&segment_file_name(offset, FileKind::Snapshot));
+        dir.fs().remove_file(&path).describe("remove", &path)?;
+    }
+    Ok(snapshots)
+}
+
+/// Makes the producers' state at the log end: from the newest of `snapshots` that reads, by replaying the batches
+/// after it. Snapshots that do not read are removed. Aborted transactions that the index does not have are added.
+pub(crate) fn rebuild_producers(
+    dir: &PartitionDir,
+    segments: &[Arc<Segment>],
+    producers: &mut Producers,
+    mut snapshots: Vec<Offset>,
+    log_start: Offset,
+) -> Result<(), LogError> {
+    producers.clear();
+    let mut from = log_start;
+    while let Some(offset) = snapshots.pop() {
+        let path = dir.file(&segment_file_name(offset, FileKind::Snapshot));
+        match snapshot::read(producers, dir.fs(), &path) {
+            Ok(()) => {
+                from = offset;
+                break;
+            }
+            Err(LogError::Damaged { .. }) => {
+                producers.clear();
+                dir.fs().remove_file(&path).describe("remove", &path)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    for segment in &segments[floor_segment(segments, from)..] {
+        let start = match segment.locate(from, segment.size()) {
+            Ok(Some(batch)) => batch.position,
+            Ok(None) => continue,
+            Err(ReadError::Corrupt { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let mut aborted = Vec::new();
+        for_each_batch(segment, start, |batch, file| {
+            if batch.header.base_offset() >= from && batch.header.has_producer_id() {
+                aborted.extend(replay(producers, batch, file)?);
+            }
+            Ok(())
+        })?;
+        for txn in aborted {
+            if segment.txns.last()?.is_none_or(|last| txn.follows(&last)) {
+                segment.txns.append(txn)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes a batch into account. Returns the transaction that it aborts.
+fn replay(
+    producers: &mut Producers,
+    batch: &Scanned,
+    file: &dyn LogFile,
+) -> std::io::Result<Option<AbortedTxn>> {
+    if !batch.header.attributes().is_control() {
+        producers.on_batch(&batch.header);
+        return Ok(None);
+    }
+    let bytes = read_batch(file, batch)?;
+    let marker = klamm_record::RecordBatch::parse(&bytes).and_then(|batch| marker_of(&batch));
+    // A control batch that is no marker tells nothing of producers.
+    Ok(marker.ok().flatten().and_then(|marker| producers.on_marker(&batch.header, &marker)))
+}
+
+/// Calls `visit` for every batch of a segment from `position` on, up to the first that does not parse.
+fn for_each_batch(
+    segment: &Segment,
+    position: u64,
+    mut visit: impl FnMut(&Scanned, &dyn LogFile) -> std::io::Result<()>,
+) -> Result<(), LogError> {
+    if segment.size() == 0 {
+        return Ok(());
+    }
+    let file = segment.open_log()?;
+    let mut scanner = BatchScanner::new(file.as_ref(), position, segment.size(), BatchScanner::BULK_BUFFER);
+    loop {
+        match scanner.next() {
+            Ok(Some(batch)) => visit(&batch, file.as_ref()).describe("read", &segment.log().path())?,
+            // What does not parse is damage that the tail's pass has reported, or that a reader will.
+            Ok(None) | Err(ScanError::Damaged { .. }) => return Ok(()),
+            Err(ScanError::Io(source)) => {
+                return Err(StorageError { verb: "read", path: segment.log().path(), source }.into());
+            }
+        }
+    }
+}
+
+impl ActiveSegment {
+    /// The writer's view of a segment up to its last index entry.
+    fn after_index(segment: &Segment, now: Timestamp) -> Result<Self, LogError> {
+        let mut active = Self::new(now);
+        if let Some(last) = segment.times.last()? {
+            let offset = segment.base_offset().plus(i64::from(last.relative_offset));
+            active.max_timestamp = MaxTimestamp { timestamp: last.timestamp, offset };
+            active.indexed_timestamp = last.timestamp;
+        }
+        Ok(active)
+    }
+
+    /// The writer's view of a segment, from its indexes and the few batches after their last entry.
+    pub(crate) fn load(segment: &Segment, now: Timestamp) -> Result<Self, LogError> {
+        let mut active = Self::after_index(segment, now)?;
+        let position = segment.offsets.last()?.map_or(0, |entry| u64::from(entry.position));
+        for_each_batch(segment, position, |batch, _| {
+            active.include(&batch.header);
+            Ok(())
+        })?;
+        active.first_timestamp = None;
+        if segment.size() > 0 {
+            // `segment.ms` counts from the first batch.
+            let file = segment.open_log()?;
+            let mut scanner =
+                BatchScanner::new(file.as_ref(), 0, segment.size(), BatchScanner::LOOKUP_BUFFER);
+            if let Ok(Some(batch)) = scanner.next() {
+                active.first_timestamp = Some(batch.header.max_timestamp()).filter(|t| t.0 >= 0);
+            }
+        }
+        Ok(active)
+    }
+}
+
+impl Log {
+    /// Removes the producer snapshots of the offsets that `unwanted` names.
+    pub(crate) fn remove_snapshots(&self, unwanted: impl Fn(Offset) -> bool) -> Result<(), LogError> {
+        for offset in names::snapshots(&self.dir)?.into_iter().filter(|offset| unwanted(*offset)) {
+            let path = self.dir.file(&segment_file_name(offset, FileKind::Snapshot));
+            self.dir.log_dir.watch(self.dir.fs().remove_file(&path).describe("remove", &path))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! Cutting a log: a follower's end, a whole log, what retention no longer keeps.
+
+use std::sync::{Arc, PoisonError};
+
+use klamm_types::{Offset, Timestamp};
+
+use crate::error::{Describe as _, LogError, StorageError};
+use crate::log::{ActiveSegment, Log, Offsets, Writer, floor_segment};
+use crate::recovery::names::snapshots;
+use crate::recovery::rebuild_producers;
+use crate::segment::Segment;
+
+impl Log {
+    /// Removes every batch with an offset at or past `offset` and returns the new log end: `offset`, or the start of
+    /// the batch that held it. Durable on return. An offset at or past the log end changes nothing.
+    ///
+    /// Leader epochs, producer state, indexes and all published offsets go back with it; whether it is right to fall
+    /// behind the high watermark is the caller's to know.
+    ///
+    /// # Errors
+    /// The disk's errors. The log may then be cut to anywhere between `offset` and its old end.
+    pub fn truncate_to(&self, offset: Offset, now: Timestamp) -> Result<Offset, LogError> {
+        self.dir.log_dir.check()?;
+        let mut writer = self.writer();
+        if offset >= self.log_end_offset() {
+            return Ok(self.log_end_offset());
+        }
+        let segments = self.segments();
+        if offset <= segments[0].base_offset() || offset < self.log_start_offset() {
+            self.restart_at(&mut writer, offset, now)?;
+            return Ok(offset);
+        }
+        let floor = floor_segment(&segments, offset);
+        let (kept, dropped) = segments.split_at(floor + 1);
+        let active = &kept[floor];
+        let cut = active.locate(offset, active.size())?;
+        let (position, end) = match cut {
+            Some(batch) => (batch.position, batch.header.base_offset().min(offset)),
+            None => (active.size(), offset),
+        };
+        self.lower_recovery_point(end)?;
+        let running = self.flush.exclude();
+        // Readers first: whoever comes now sees nothing past the cut.
+        self.lower_offsets(end);
+        self.publish_segments(kept.to_vec());
+        self.forget_bound_position();
+        self.drop_segments(&mut writer, dropped, now)?;
+        self.cut_segment(active, position, end)?;
+        let mut unflushed = self.flush.lock();
+        unflushed.sealed.retain(|sealed| sealed.base_offset() < active.base_offset());
+        unflushed.snapshots.retain(|(snapshot, _)| *snapshot <= end);
+        unflushed.epochs_changed |=
+            self.epochs.write().unwrap_or_else(PoisonError::into_inner).truncate_from_end(end);
+        drop(unflushed);
+        drop(running);
+        self.reload_writer(&mut writer, end, now)?;
+        self.check_invariants();
+        Ok(end)
+    }
+
+    /// Removes everything and starts again, empty, at `offset`: log start, high watermark and log end are there.
+    /// Durable on return.
+    ///
+    /// # Errors
+    /// The disk's errors.
+    pub fn truncate_fully_and_start_at(&self, offset: Offset, now: Timestamp) -> Result<(), LogError> {
+        self.dir.log_dir.check()?;
+        self.restart_at(&mut self.writer(), offset, now)
+    }
+
+    fn restart_at(&self, writer: &mut Writer, offset: Offset, now: Timestamp) -> Result<(), LogError> {
+        self.lower_recovery_point(offset)?;
+        let segments = self.segments();
+        let running = self.flush.exclude();
+        Offsets::store(&self.offsets.first_unstable, Offset(Offsets::STABLE));
+        Offsets::store(&self.offsets.recovery_point, self.recovery_point().min(offset));
+        for published in [&self.offsets.flushed_end, &self.offsets.log_start, &self.offsets.high_watermark] {
+            Offsets::store(published, offset);
+        }
+        Offsets::store(&self.offsets.log_end, offset);
+        self.publish_segments(vec![Segment::create(&self.dir, offset)]);
+        self.forget_bound_position();
+        self.damage.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.drop_segments(writer, &segments, now)?;
+        self.remove_snapshots(|_| true)?;
+        let mut unflushed = self.flush.lock();
+        unflushed.sealed.clear();
+        unflushed.snapshots.clear();
+        unflushed.epochs_changed = true;
+        self.epochs.write().unwrap_or_else(PoisonError::into_inner).clear();
+        drop(unflushed);
+        // An empty file says where the log goes on, also after a crash.
+        self.active_segment().create_log()?;
+        self.dir.sync()?;
+        drop(running);
+        writer.producers.clear();
+        writer.active = ActiveSegment::new(now);
+        writer.stray_snapshot = None;
+        self.check_invariants();
+        Ok(())
+    }
+
+    /// Lowers the recovery point to `end`, durably, before any byte past `end` goes: a crash in between must not make
+    /// what is missing look like damage (KAFKA-10101).
+    fn lower_recovery_point(&self, end: Offset) -> Result<(), LogError> {
+        self.dir.log_dir.update_recovery_points(|points| match points.0.get_mut(self.partition()) {
+            Some(point) if *point > end => {
+                *point = end;
+                true
+            }
+            _ => false,
+        })
+    }
+
+    fn lower_offsets(&self, end: Offset) {
+        let Offsets { high_watermark, log_end, flushed_end, recovery_point, .. } = &self.offsets;
+        for published in [recovery_point, flushed_end, high_watermark, log_end] {
+            Offsets::store(published, Offsets::load(published).min(end));
+        }
+    }
+
+    /// Renames the files of segments, newest first, so that a crash leaves a log without a hole.
+    pub(crate) fn drop_segments(
+        &self,
+        writer: &mut Writer,
+        dropped: &[Arc<Segment>],
+        now: Timestamp,
+    ) -> Result<(), LogError> {
+        for segment in dropped.iter().rev() {
+            segment.rename_to_deleted()?;
+            writer.deleted.push((now, Arc::clone(segment)));
+        }
+        if !dropped.is_empty() {
+            self.dir.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Cuts the file of what is now the active segment, and its indexes, and makes that durable.
+    fn cut_segment(&self, active: &Segment, position: u64, end: Offset) -> Result<(), LogError> {
+        let watch = |result: Result<(), StorageError>| self.dir.log_dir.watch(result);
+        active.publish_size(position);
+        watch(truncate_indexes(active, position, end))?;
+        if let Some(file) = active.log().open_existing()? {
+            active.log().mark_dirty();
+            watch(file.set_len(position).describe("truncate", &active.log().path()))?;
+        }
+        Ok(active.sync(true)?)
+    }
+
+    /// Makes the writer's state again from the files, after a cut at `end`.
+    fn reload_writer(&self, writer: &mut Writer, end: Offset, now: Timestamp) -> Result<(), LogError> {
+        self.remove_snapshots(|offset| offset > end)?;
+        writer.stray_snapshot = writer.stray_snapshot.filter(|snapshot| *snapshot <= end);
+        let segments = self.segments();
+        let log_start = self.log_start_offset();
+        let snapshots = snapshots(&self.dir)?;
+        rebuild_producers(&self.dir, &segments, &mut writer.producers, snapshots, log_start)?;
+        writer.producers.on_high_watermark(self.high_watermark());
+        writer.active = ActiveSegment::load(&segments[segments.len() - 1], now)?;
+        segments[segments.len() - 1].set_max_timestamp(writer.active.max_timestamp);
+        self.publish_first_unstable(writer);
+        Ok(())
+    }
+}
+
+/// Drops the index entries that point at or past `position`, or to offsets at or past `end`.
+pub(crate) fn truncate_indexes(segment: &Segment, position: u64, end: Offset) -> Result<(), StorageError> {
+    let relative_end = end.0.saturating_sub(segment.base_offset().0);
+    segment.offsets.truncate_where(|e| {
+        u64::from(e.position) < position && i64::from(e.relative_offset) < relative_end
+    })?;
+    segment.times.truncate_where(|e| i64::from(e.relative_offset) < relative_end)?;
+    segment.txns.truncate_where(|txn| txn.last_offset < end)
+}
