@@ -1,0 +1,69 @@
+//! Writes the seed corpora: `cargo run --example seeds -- corpus` in this directory.
+
+use std::fs;
+use std::path::Path;
+
+use klamm_record::{BatchBuilder, Codec, EndTxnMarker, HEADER_LEN, NewRecord, TransactionResult};
+use klamm_types::{CoordinatorEpoch, LeaderEpoch, ProducerEpoch, ProducerId, Timestamp};
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let corpus = std::env::args().nth(1).ok_or("usage: seeds DIRECTORY")?;
+    let directory = Path::new(&corpus).join("record_batch");
+    fs::create_dir_all(&directory)?;
+    for (name, bytes) in record_batches()? {
+        fs::write(directory.join(name), bytes)?;
+    }
+    Ok(())
+}
+
+/// Batches of every codec and kind, small: libFuzzer's mutations are most effective below a few hundred bytes.
+fn record_batches() -> Result<Vec<(String, Vec<u8>)>, klamm_record::BuildError> {
+    let mut seeds = Vec::new();
+    for codec in Codec::ALL {
+        seeds.push((format!("{codec}-records"), records(codec)?));
+        seeds.push((format!("{codec}-large-record"), large_record(codec)?));
+        seeds.push((format!("{codec}-idempotent"), idempotent(codec)?));
+    }
+    // librdkafka's form: one bare block, right after the header.
+    let framed = records(Codec::Snappy)?;
+    let bare = [&framed[..HEADER_LEN], &framed[HEADER_LEN + 20..]].concat();
+    seeds.push(("snappy-bare-block".to_owned(), bare));
+    for result in [TransactionResult::Abort, TransactionResult::Commit] {
+        let marker = EndTxnMarker { result, coordinator_epoch: CoordinatorEpoch(4) };
+        let bytes = marker.batch(ProducerId(9), ProducerEpoch(1), NOW, LeaderEpoch(2))?;
+        seeds.push((format!("marker-{result:?}").to_lowercase(), bytes));
+    }
+    let two = [records(Codec::None)?, records(Codec::Lz4)?].concat();
+    seeds.push(("two-batches".to_owned(), two));
+    seeds.push(("empty-batch".to_owned(), BatchBuilder::new(Codec::None.into()).build()?));
+    Ok(seeds)
+}
+
+fn records(codec: Codec) -> Result<Vec<u8>, klamm_record::BuildError> {
+    let mut builder = BatchBuilder::new(codec.into());
+    let mut record = NewRecord::new(NOW, Some(b"key"), Some(b"value value value"));
+    record.headers = &[(b"h", Some(b"1")), (b"h", None)];
+    builder.append(&record)?;
+    builder.append(&NewRecord::new(NOW.plus_millis(-40), None, Some(b"")))?;
+    builder.append(&NewRecord::new(NOW.plus_millis(9000), Some(b"k"), None))?;
+    builder.build()
+}
+
+/// A record that spans the pieces that decompressors produce.
+fn large_record(codec: Codec) -> Result<Vec<u8>, klamm_record::BuildError> {
+    let len = if codec == Codec::None { 300 } else { 70_000 };
+    let mut builder = BatchBuilder::new(codec.into());
+    builder.append(&NewRecord::new(NOW, Some(b"key"), Some(&vec![0; len])))?;
+    builder.append(&NewRecord::new(NOW, Some(b"key"), Some(b"last")))?;
+    builder.build()
+}
+
+fn idempotent(codec: Codec) -> Result<Vec<u8>, klamm_record::BuildError> {
+    let mut builder =
+        BatchBuilder::new(codec.into()).producer(ProducerId(77), ProducerEpoch(2), i32::MAX).transactional();
+    builder.append(&NewRecord::new(NOW, None, Some(b"a")))?;
+    builder.append(&NewRecord::new(NOW, None, Some(b"b")))?;
+    builder.build()
+}
