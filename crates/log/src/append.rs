@@ -1,6 +1,7 @@
 //! Appending: what a leader accepts from clients, and what a follower copies from its leader.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use klamm_record::{
     BatchError, BatchHeader, Batches, ControlRecord, EndTxnMarker, Origin, RecordBatch, RecordBatchMut,
@@ -188,6 +189,7 @@ impl Log {
         writer.bytes_since_checkpoint += records.len() as u64;
         self.publish_first_unstable(writer);
         self.remember_log_end(last.header.next_offset(), &active, position);
+        self.offsets.last_append.store(now.0, Ordering::Relaxed);
         Offsets::store(&self.offsets.log_end, last.header.next_offset());
         self.check_invariants();
         Ok(())

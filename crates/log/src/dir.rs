@@ -13,6 +13,17 @@ use crate::fs::LogFs;
 /// The file with the recovery points of a directory's partitions.
 pub const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 
+/// Is told, once, that a directory has gone out of service: on the thread whose disk call failed, which may hold a
+/// log's locks. It must not call into a log.
+#[derive(Clone)]
+pub struct FailureListener(pub Arc<dyn Fn(&DirOffline) + Send + Sync>);
+
+impl std::fmt::Debug for FailureListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FailureListener")
+    }
+}
+
 /// One of the directories that hold logs. It is in service until its first failed write or sync, and then never
 /// again in this process (REPLICATION 2.10).
 #[derive(Debug)]
@@ -21,6 +32,7 @@ pub struct LogDir {
     fs: Arc<dyn LogFs>,
     files: Arc<FileCache>,
     failure: OnceLock<String>,
+    listener: OnceLock<FailureListener>,
     recovery_points: Mutex<OffsetCheckpoint>,
 }
 
@@ -33,6 +45,7 @@ impl LogDir {
             fs,
             files,
             failure: OnceLock::new(),
+            listener: OnceLock::new(),
             recovery_points: Mutex::default(),
         })
     }
@@ -64,10 +77,19 @@ impl LogDir {
         }
     }
 
+    /// Has `listener` told of the directory's failure. Only the first listener counts.
+    pub fn set_failure_listener(&self, listener: FailureListener) {
+        // A second listener would be a mistake of the caller; the first stays in force.
+        let _ = self.listener.set(listener);
+    }
+
     /// Takes the directory out of service because of `error`, which is handed back. Later failures change nothing.
     pub fn fail(&self, error: StorageError) -> StorageError {
-        // The first reason stays; whoever comes later learns of that one.
-        let _ = self.failure.set(error.to_string());
+        let first = self.failure.set(error.to_string()).is_ok();
+        if first && let (Some(FailureListener(listener)), Err(offline)) = (self.listener.get(), self.check())
+        {
+            listener(&offline);
+        }
         error
     }
 

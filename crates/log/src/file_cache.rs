@@ -99,7 +99,7 @@ impl CachedFile {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.lock().handle.is_some()
     }
 

@@ -4,10 +4,11 @@
 //! it, and only then publishes that end as the *flushed end offset*. What belongs to those bytes goes first: the
 //! names of new files, the leader epochs, the producer snapshots at segment starts.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use klamm_types::Offset;
+use klamm_types::{Offset, Timestamp};
 
 use crate::checkpoint::{LEADER_EPOCH_FILE, write_epochs};
 use crate::error::{Describe as _, LogError};
@@ -34,6 +35,8 @@ pub(crate) struct FlushState {
     running: Mutex<()>,
     unflushed: Mutex<Unflushed>,
     flushed: Condvar,
+    /// A flush has been asked for and has not begun.
+    requested: AtomicBool,
     listener: Mutex<Option<FlushListener>>,
 }
 
@@ -50,6 +53,15 @@ impl std::fmt::Debug for FlushListener {
 impl FlushState {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Unflushed> {
         self.unflushed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a flush is asked for; tells whether one already was.
+    pub(crate) fn set_requested(&self) -> bool {
+        self.requested.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn clear_requested(&self) {
+        self.requested.store(false, Ordering::Release);
     }
 
     /// Keeps flushes out while the files are cut.
@@ -107,6 +119,15 @@ impl Log {
         let waited = self.flush.flushed.wait_timeout_while(unflushed, timeout, waiting);
         drop(waited);
         self.flushed_end_offset() >= end
+    }
+
+    /// Whether the topic's `flush.messages` or `flush.ms` asks for a flush now.
+    #[must_use]
+    pub fn is_flush_due(&self, now: Timestamp) -> bool {
+        let (flushed, end) = (self.flushed_end_offset(), self.log_end_offset());
+        let config = self.config();
+        let waited = now.0.saturating_sub(self.offsets.last_append.load(Ordering::Relaxed));
+        flushed < end && (flushed.distance_to(end) >= config.flush_messages || waited >= config.flush_ms)
     }
 
     /// Has `listener` told of every advance of the flushed end offset, on the thread that flushes.

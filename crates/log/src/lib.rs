@@ -26,9 +26,11 @@ mod dir;
 mod error;
 mod file_cache;
 mod flush;
+mod flusher;
 mod index;
 mod log;
 mod maintenance;
+mod manager;
 mod names;
 mod producers;
 mod read;
@@ -41,12 +43,17 @@ mod truncate;
 
 pub use append::{AppendInfo, AppendOrigin};
 pub use config::*;
-pub use dir::{LogDir, RECOVERY_POINT_FILE};
+pub use dir::{FailureListener, LogDir, RECOVERY_POINT_FILE};
 pub use error::{AppendError, DirOffline, LogError, ProducerError, ReadError, StorageError};
 pub use file_cache::FileCache;
 pub use flush::FlushListener;
+pub use flusher::{FlushQueue, Flusher};
 pub use index::{AbortedTxn, OffsetEntry, TimeEntry};
 pub use log::{DamagedRange, Log, ProducerLimits};
+pub use manager::{
+    DirContent, DirStart, HIGH_WATERMARK_FILE, LOG_START_FILE, LogManager, LogStart, ManagerError,
+    ManagerOptions, StartReport,
+};
 pub use names::{FileKind, segment_file_name};
 pub use producers::{BatchMetadata, ProducerEntry};
 pub use read::{FetchIsolation, LogSlice, ReadOutcome, TimestampedOffset};

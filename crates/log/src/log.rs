@@ -65,6 +65,8 @@ pub(crate) struct Offsets {
     pub(crate) recovery_point: AtomicI64,
     /// The first offset of a transaction that is not decided for good; `i64::MAX` if there is none.
     pub(crate) first_unstable: AtomicI64,
+    /// When something was last appended, in milliseconds of wall-clock time.
+    pub(crate) last_append: AtomicI64,
 }
 
 impl Offsets {
@@ -188,6 +190,7 @@ impl Log {
                 flushed_end: AtomicI64::new(parts.log_end.0),
                 recovery_point: AtomicI64::new(parts.recovery_point.0),
                 first_unstable: AtomicI64::new(unstable),
+                last_append: AtomicI64::new(parts.active.created.0),
             },
             epochs: RwLock::new(parts.epochs),
             flush: FlushState::default(),

@@ -1,8 +1,11 @@
 //! What a log does between appends: checkpoints, going idle, closing, leaving for good.
 
-use klamm_types::Offset;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
-use crate::error::{Describe as _, LogError};
+use klamm_types::{Offset, Timestamp};
+
+use crate::error::{Describe as _, LogError, StorageError};
 use crate::log::{Log, Offsets};
 use crate::names::{FileKind, segment_file_name};
 use crate::producers::snapshot;
@@ -44,7 +47,7 @@ impl Log {
         self.writer().bytes_since_checkpoint
     }
 
-    fn fail_unless_full(&self, error: crate::StorageError) -> LogError {
+    fn fail_unless_full(&self, error: StorageError) -> LogError {
         if error.is_full() { error.into() } else { self.dir.log_dir.fail(error).into() }
     }
 
@@ -59,6 +62,20 @@ impl Log {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             removed => Ok(self.dir.log_dir.watch(removed.describe("remove", &path))?),
         }
+    }
+
+    /// Whether nothing was appended for `idle_after_ms`, and there is something to give back.
+    pub(crate) fn is_idle(&self, now: Timestamp, idle_after_ms: i64) -> bool {
+        let last_append = Timestamp(self.offsets.last_append.load(Ordering::Relaxed));
+        now.millis_since(last_append) >= idle_after_ms && self.active_segment().log().is_open()
+    }
+
+    /// Gives the log's directory another name, under which nobody will open it as a log.
+    pub(crate) fn mark_deleted(&self, name: &str) -> Result<PathBuf, StorageError> {
+        let _writer = self.writer();
+        let _running = self.flush.exclude();
+        self.dir.rename(name)?;
+        Ok(self.dir.path().to_path_buf())
     }
 
     /// Gives back what an idle log does not need: closes its files, once their content is durable, and writes out

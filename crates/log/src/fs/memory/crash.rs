@@ -1,5 +1,6 @@
 //! What survives a power cut: the operations that no barrier covers yet, and the fate of each.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::MemoryFs;
@@ -88,6 +89,12 @@ pub struct PendingOperation {
     pub path: Arc<str>,
     /// What it does.
     pub kind: PendingKind,
+}
+
+impl fmt::Display for PendingOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {}", self.position, self.kind, self.path)
+    }
 }
 
 /// What a pending operation does.

@@ -1,0 +1,89 @@
+//! Deleting partitions: out of sight at once, off the disk later.
+
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use klamm_types::{Timestamp, TopicPartition};
+use uuid::Uuid;
+
+use super::{LogManager, ManagerError};
+use crate::error::{Describe as _, LogError};
+use crate::fs::LogFs;
+
+/// Ends the name of a partition's directory that waits for its removal.
+const DELETED: &str = "-delete";
+
+/// The longest name that file systems allow, in bytes.
+const NAME_LEN_MAX: usize = 255;
+
+/// A partition's directory that has been renamed and waits for its removal.
+#[derive(Debug)]
+pub(super) struct DeletedDir {
+    since: Timestamp,
+    delay_ms: i64,
+    path: PathBuf,
+}
+
+impl LogManager {
+    /// Deletes a partition's log. It is gone at once, also after a crash; its directory is removed once
+    /// `file.delete.delay.ms` has passed, by [`tick`](Self::tick). Whoever reads from it may read on until then.
+    ///
+    /// # Errors
+    /// [`ManagerError::Unknown`]; the disk's errors.
+    pub fn delete(&self, partition: &TopicPartition, now: Timestamp) -> Result<(), ManagerError> {
+        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
+        let log = logs.get(partition).ok_or_else(|| ManagerError::Unknown(partition.clone()))?;
+        log.log_dir().check().map_err(LogError::Offline)?;
+        let path = log.mark_deleted(&deleted_name(partition)).map_err(LogError::Storage)?;
+        let delay_ms = log.config().file_delete_delay_ms;
+        log.log_dir().store_recovery_points([(partition.clone(), None)])?;
+        logs.remove(partition);
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).push(DeletedDir {
+            since: now,
+            delay_ms,
+            path,
+        });
+        Ok(())
+    }
+
+    /// Removes the directories of partitions that were deleted long enough ago.
+    pub(super) fn remove_deleted_dirs(&self, now: Timestamp) -> Result<(), LogError> {
+        let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut result = Ok(());
+        deleted.retain(|dir| {
+            if now.millis_since(dir.since) < dir.delay_ms {
+                return true;
+            }
+            let removed = remove_dir_all(self.fs.as_ref(), &dir.path);
+            let keep = removed.is_err();
+            result = std::mem::replace(&mut result, Ok(())).and(removed);
+            keep
+        });
+        result
+    }
+}
+
+/// The name of a deleted partition's directory: unique, so that the partition can be made and deleted again meanwhile.
+fn deleted_name(partition: &TopicPartition) -> String {
+    let suffix = format!("-{}.{}{DELETED}", partition.partition, Uuid::new_v4().simple());
+    let topic = partition.topic.as_str();
+    let kept = topic.len().min(NAME_LEN_MAX - suffix.len());
+    format!("{}{suffix}", &topic[..kept])
+}
+
+pub(super) fn is_deleted_name(name: &str) -> bool {
+    name.ends_with(DELETED) && TopicPartition::parse_dir_name(name).is_none()
+}
+
+/// Removes a directory with all in it.
+pub(super) fn remove_dir_all(fs: &dyn LogFs, path: &Path) -> Result<(), LogError> {
+    for entry in fs.list(path).describe("list", path)? {
+        let inner = path.join(&entry.name);
+        if entry.stat.is_dir {
+            remove_dir_all(fs, &inner)?;
+        } else {
+            fs.remove_file(&inner).describe("remove", &inner)?;
+        }
+    }
+    Ok(fs.remove_dir(path).describe("remove", path)?)
+}

@@ -1,0 +1,128 @@
+//! What is done for the logs from time to time.
+
+use std::hash::BuildHasher as _;
+use std::sync::{Arc, PoisonError};
+
+use klamm_types::{Offset, Timestamp};
+
+use super::{HIGH_WATERMARK_FILE, LOG_START_FILE, LogManager, ManagedDir};
+use crate::checkpoint::OffsetCheckpoint;
+use crate::error::LogError;
+use crate::log::Log;
+
+/// When each kind of work was last done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schedule {
+    checkpoints: Timestamp,
+    high_watermarks: Timestamp,
+    retention: Timestamp,
+}
+
+impl Schedule {
+    pub(super) fn starting(now: Timestamp) -> Self {
+        Self { checkpoints: now, high_watermarks: now, retention: now }
+    }
+}
+
+/// Tells whether `interval_ms` has passed since `last`, and starts the next interval if so.
+fn is_due(last: &mut Timestamp, interval_ms: i64, now: Timestamp) -> bool {
+    let due = now.millis_since(*last) >= interval_ms;
+    if due {
+        *last = now;
+    }
+    due
+}
+
+impl LogManager {
+    /// Does what is due at `now`: asks for flushes that topics' settings want, checkpoints logs, writes high
+    /// watermarks and log starts, applies retention, removes what was deleted, lets idle logs give back their files.
+    /// To be called every second or so, by one thread.
+    ///
+    /// # Errors
+    /// The first error; the work that did not depend on it has been done. A directory whose disk failed is out of
+    /// service.
+    pub fn tick(&self, now: Timestamp) -> Result<(), LogError> {
+        let mut schedule = self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
+        let options = &self.options;
+        let checkpoints = is_due(&mut schedule.checkpoints, options.checkpoint_interval_ms, now);
+        let high_watermarks = is_due(&mut schedule.high_watermarks, options.high_watermark_interval_ms, now);
+        let retention = is_due(&mut schedule.retention, options.retention_interval_ms, now);
+        let mut result = self.remove_deleted_dirs(now);
+        for managed in self.dirs.iter().filter(|managed| managed.dir.check().is_ok()) {
+            let logs = self.logs_in(&managed.dir);
+            for log in &logs {
+                if log.is_flush_due(now) {
+                    managed.flusher.queue().request(log);
+                }
+                result = result.and(self.tend(log, retention, now));
+            }
+            result = result.and(self.checkpoint(managed, &logs, checkpoints));
+            if high_watermarks {
+                result = result.and(self.write_high_watermarks(managed, &logs));
+            }
+        }
+        result
+    }
+
+    /// Retention, removal of deleted segments, and rest for the idle.
+    fn tend(&self, log: &Log, retention: bool, now: Timestamp) -> Result<(), LogError> {
+        if retention {
+            log.apply_retention(now)?;
+            log.expire_producers(now, &self.options.producers);
+        }
+        if log.is_idle(now, self.options.idle_after_ms) {
+            log.release()?;
+        }
+        log.remove_deleted(now).map(|_| ())
+    }
+
+    /// Brings recovery points up to date: of all logs when `all`, otherwise of those that have much to recover.
+    fn checkpoint(&self, managed: &ManagedDir, logs: &[Arc<Log>], all: bool) -> Result<(), LogError> {
+        let bytes_max = self.options.checkpoint_bytes_max;
+        let wanted = |log: &&Arc<Log>| match log.bytes_since_checkpoint() {
+            0 => false,
+            bytes => all || bytes >= bytes_max,
+        };
+        let mut points = Vec::new();
+        for log in logs.iter().filter(wanted) {
+            points.push((log.partition().clone(), Some(log.checkpoint()?)));
+        }
+        if all {
+            // Those that went idle have moved theirs.
+            points = logs.iter().map(|log| (log.partition().clone(), Some(log.recovery_point()))).collect();
+            self.write_log_starts(managed, logs)?;
+        }
+        managed.dir.store_recovery_points(points)
+    }
+
+    pub(super) fn write_high_watermarks(
+        &self,
+        managed: &ManagedDir,
+        logs: &[Arc<Log>],
+    ) -> Result<(), LogError> {
+        self.write_checkpoint(managed, HIGH_WATERMARK_FILE, logs, Log::high_watermark)
+    }
+
+    pub(super) fn write_log_starts(&self, managed: &ManagedDir, logs: &[Arc<Log>]) -> Result<(), LogError> {
+        self.write_checkpoint(managed, LOG_START_FILE, logs, Log::log_start_offset)
+    }
+
+    fn write_checkpoint(
+        &self,
+        managed: &ManagedDir,
+        name: &'static str,
+        logs: &[Arc<Log>],
+        offset: impl Fn(&Log) -> Offset,
+    ) -> Result<(), LogError> {
+        let known = logs.iter().map(|log| (log.partition().clone(), offset(log)));
+        let checkpoint = OffsetCheckpoint(known.filter(|(_, offset)| *offset > Offset::ZERO).collect());
+        let fingerprint = self.hasher.hash_one(&checkpoint.0);
+        let mut written = managed.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.get(name) == Some(&fingerprint) {
+            return Ok(());
+        }
+        checkpoint.write(self.fs.as_ref(), &managed.dir.path().join(name))?;
+        written.insert(name, fingerprint);
+        Ok(())
+    }
+}
