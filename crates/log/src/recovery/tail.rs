@@ -38,7 +38,8 @@ pub(super) fn pass(
     let segments: Vec<_> =
         listing.segments.iter().map(|listed| Segment::load(dir, listed.base_offset, listed.size)).collect();
     let flush_point = options.flush_point.offset();
-    let floor = segments.partition_point(|segment| segment.base_offset() <= flush_point).saturating_sub(1);
+    // A segment that ends right at the flush point may have been sealed since: its indexes' last entries are younger.
+    let floor = segments.partition_point(|segment| segment.base_offset() < flush_point).saturating_sub(1);
     let mut walk = Walk {
         dir,
         options,
