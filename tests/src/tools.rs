@@ -45,7 +45,7 @@ pub enum ToolError {
     NotInstalled {
         /// What was to be installed.
         what: String,
-        /// The last words of the installer.
+        /// What the installer said about it.
         reason: String,
     },
 }

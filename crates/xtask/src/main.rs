@@ -11,7 +11,9 @@ mod ci;
 mod command;
 mod fix;
 mod mutants;
+mod test_programs;
 mod tidy;
+mod verdict;
 mod workspace;
 
 use std::process::ExitCode;

@@ -5,9 +5,7 @@
 //! the tests named in the table must fail; built without any, the same tests must pass. A mutant that does not
 //! compile, that hangs the tests, or that kills the test process is an error, because it proves nothing.
 
-mod build;
 mod table;
-mod verdict;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,10 +15,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 
-use self::build::TestBuild;
 pub(crate) use self::table::MUTANTS;
 use self::table::Mutant;
-use self::verdict::{Verdict, judge};
+use crate::test_programs::TestBuild;
+use crate::verdict::{Verdict, judge};
 use crate::workspace::Workspace;
 
 /// The command line of `mutants`.
@@ -72,11 +70,12 @@ fn run_chosen(workspace: &Workspace, mutants: &[&Mutant]) -> anyhow::Result<()> 
     for mutant in mutants {
         let (verdict, time) = try_mutant(workspace, mutant);
         missed += usize::from(!verdict.is_caught());
-        let row = format!("{:<5} {:<60} {:>6.1} s", mutant.id, verdict.to_string(), time.as_secs_f64());
+        let caught = if verdict.is_caught() { "caught" } else { "MISSED" };
+        let row = format!("{:<5} {caught} {:>6.1} s  {verdict}", mutant.id, time.as_secs_f64());
         println!("{row}");
         rows.push(row);
     }
-    println!("\nmutant, first test that fails, seconds\n{}", rows.join("\n"));
+    println!("\nmutant, seconds, first test that fails\n{}", rows.join("\n"));
     ensure!(missed == 0, "{missed} of {} mutants not caught", mutants.len());
     Ok(())
 }

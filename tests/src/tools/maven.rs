@@ -70,9 +70,12 @@ impl Jars {
     }
 }
 
+/// Pinned like everything else; without a version Maven takes the newest there is.
+const COPY_DEPENDENCIES: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+
 fn fetch(maven: &Path, pom: &Path, into: &Path) -> Result<(), RunError> {
     let mut command = Command::new(maven);
-    command.args(["--quiet", "--batch-mode", "--file"]).arg(pom).arg("dependency:copy-dependencies");
+    command.args(["--quiet", "--batch-mode", "--file"]).arg(pom).arg(COPY_DEPENDENCIES);
     command.arg(format!("-DoutputDirectory={}", into.display())).arg("-DincludeScope=runtime");
     run_to_end(&mut command, FETCH_TIME_MAX).map(|_| ())
 }

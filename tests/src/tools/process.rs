@@ -29,14 +29,14 @@ pub(super) enum RunError {
         seconds: u64,
     },
     /// It ended with a failure.
-    #[error("{program}: {status}: {tail}")]
+    #[error("{program}: {status}: {quote}")]
     Failed {
         /// What was run.
         program: String,
         /// Its exit status, in words.
         status: String,
-        /// The end of what it printed.
-        tail: String,
+        /// What it printed about the reason.
+        quote: String,
     },
 }
 
@@ -67,14 +67,20 @@ pub(super) fn run_to_end(command: &mut Command, time_max: Duration) -> Result<St
     if status.success() {
         return Ok(text);
     }
-    Err(RunError::Failed { program, status: status.to_string(), tail: tail(&text) })
+    Err(RunError::Failed { program, status: status.to_string(), quote: quote(&text) })
 }
 
-/// The end of `text`, at most [`QUOTE_CHARS_MAX`] characters, with every run of blanks made one space.
-fn tail(text: &str) -> String {
-    let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let skipped = joined.chars().count().saturating_sub(QUOTE_CHARS_MAX);
-    joined.chars().skip(skipped).collect()
+/// The part of `text` that tells why, at most [`QUOTE_CHARS_MAX`] characters with every run of blanks made one
+/// space: from the first line that speaks of an error, or the end if none does.
+fn quote(text: &str) -> String {
+    let is_error = |line: &&str| line.to_ascii_lowercase().contains("error");
+    let lines: Vec<_> = text.lines().collect();
+    let first_error = lines.iter().position(is_error);
+    let told = lines.get(first_error.unwrap_or_default()..).unwrap_or_default().join(" ");
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let excess = told.chars().count().saturating_sub(QUOTE_CHARS_MAX);
+    let skipped = if first_error.is_some() { 0 } else { excess };
+    told.chars().skip(skipped).take(QUOTE_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -94,10 +100,22 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_quotes_the_last_words() {
+    fn a_failure_tells_why() {
         let error = run_to_end(&mut shell("echo why; exit 3"), Duration::from_secs(60)).unwrap_err();
-        let RunError::Failed { tail, status, .. } = error else { panic!("{error}") };
-        assert_eq!((tail.as_str(), status.contains('3')), ("why", true));
+        let RunError::Failed { quote, status, .. } = error else { panic!("{error}") };
+        assert_eq!((quote.as_str(), status.contains('3')), ("why", true));
+    }
+
+    #[test]
+    fn the_first_error_is_quoted_and_the_end_otherwise() {
+        assert_eq!(
+            quote("fetching\n[ERROR]  no   plugin\nsee the manual\n"),
+            "[ERROR] no plugin see the manual"
+        );
+        let long = "x".repeat(QUOTE_CHARS_MAX);
+        assert_eq!(quote(&format!("begin\n{long}")), long);
+        assert_eq!(quote(&format!("error: {long}")).chars().count(), QUOTE_CHARS_MAX);
+        assert!(quote(&format!("error: {long}")).starts_with("error: x"));
     }
 
     #[test]

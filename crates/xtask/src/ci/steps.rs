@@ -8,6 +8,8 @@ use anyhow::{Context as _, ensure};
 
 use super::Context;
 use crate::command::{cargo, on_path, run, stdout_of};
+use crate::test_programs::{TestBuild, Tests, optimised};
+use crate::verdict::{Verdict, judge};
 use crate::workspace::Workspace;
 use crate::{mutants, tidy};
 
@@ -33,8 +35,10 @@ pub(super) const STEPS: [Step; 9] = [
     Step { name: "bench", what: "every benchmark runs once", run: bench },
 ];
 
-/// Test targets that enumerate crash states: (package, test target). They also run, unoptimised, in `test`.
-const CRASH_TESTS: &[(&str, &str)] = &[];
+/// The package that enumerates crash states, and the tests that do so within a minute. (The full form is a test
+/// that `#[ignore]` keeps for a person to start.)
+const CRASH: (&str, Tests) =
+    ("klamm-log", Tests { targets: &["--test", "storage"], names: &["crash_enumeration_short"] });
 
 /// The manifest of the fuzz targets, a workspace of its own because it is built with other flags.
 const FUZZ_MANIFEST: &str = "tests/fuzz/Cargo.toml";
@@ -84,14 +88,14 @@ fn doc(context: &Context<'_>) -> anyhow::Result<()> {
 }
 
 fn crash(context: &Context<'_>) -> anyhow::Result<()> {
-    ensure!(!CRASH_TESTS.is_empty(), "no crash enumeration is registered in crates/xtask/src/ci/steps.rs");
-    for &(package, target) in CRASH_TESTS {
-        let known = context.workspace.package(package).with_context(|| format!("no package {package}"))?;
-        ensure!(known.targets_of_kind("test").any(|name| name == target), "{package} has no test {target}");
-        let mut command = cargo(&context.workspace.root);
-        command.args(["test", "--profile", "ci", "--locked", "--package", package, "--test", target]);
-        run(context.skips.pass_to(&mut command))?;
+    let (package, tests) = CRASH;
+    println!("{package}: {tests}");
+    let runs = TestBuild::new(context.workspace, package, &tests, None)?.run(&tests)?;
+    for run in &runs {
+        print!("{}", run.output);
     }
+    let verdict = judge(&runs);
+    ensure!(matches!(verdict, Verdict::Survived { .. }), "{package} ({tests}): {verdict}");
     Ok(())
 }
 
@@ -141,7 +145,13 @@ fn fuzz_target(workspace: &Workspace, program: &Path, target: &str, time: Durati
     let mut command = std::process::Command::new(program);
     command.current_dir(&workspace.root);
     command.arg(format!("-max_total_time={}", time.as_secs().max(1)));
-    command.args(["-rss_limit_mb=2048", "-malloc_limit_mb=512", "-timeout=10", "-print_final_stats=1"]);
+    command.args([
+        "-rss_limit_mb=2048",
+        "-malloc_limit_mb=512",
+        "-timeout=10",
+        "-verbosity=0",
+        "-print_final_stats=1",
+    ]);
     command.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(&corpus);
     let seeds = workspace.root.join("tests/fuzz/corpus").join(target);
     if seeds.is_dir() {
@@ -162,7 +172,7 @@ fn bench(context: &Context<'_>) -> anyhow::Result<()> {
     let benches = context.workspace.targets_of_kind("bench");
     ensure!(!benches.is_empty(), "the workspace has no benchmarks");
     let mut command = cargo(&context.workspace.root);
-    command.args(["bench", "--workspace", "--locked", "--profile", "ci"]);
+    optimised(command.args(["bench", "--workspace"]), context.workspace);
     for bench in benches {
         command.args(["--bench", bench]);
     }

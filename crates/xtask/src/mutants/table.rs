@@ -1,7 +1,7 @@
 //! The mutants. To add one: put the bug behind `#[cfg(mutant = "ID")]` and the right code behind its negation,
 //! then add a row here that names the tests that must see it.
 
-use std::fmt;
+use crate::test_programs::Tests;
 
 /// A known bug that can be built back in.
 pub(crate) struct Mutant {
@@ -13,22 +13,6 @@ pub(crate) struct Mutant {
     pub(crate) bug: &'static str,
     /// The tests that must see it.
     pub(crate) tests: Tests,
-}
-
-/// A choice of tests of a package.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Tests {
-    /// Which test programs, as `cargo test` takes them.
-    pub(crate) targets: &'static [&'static str],
-    /// Which tests in them: any test whose name contains one of these; all if there are none.
-    pub(crate) names: &'static [&'static str],
-}
-
-impl fmt::Display for Tests {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.targets.join(" "))?;
-        if self.names.is_empty() { Ok(()) } else { write!(f, " -- {}", self.names.join(" ")) }
-    }
 }
 
 const LOG: &str = "klamm-log";

@@ -9,7 +9,7 @@ const TESTS_FAILED: i32 = 101;
 
 /// The judgement.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// A test failed by a panic.
     Caught {
         /// The first failing test.
@@ -30,7 +30,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    pub(super) fn is_caught(&self) -> bool {
+    pub(crate) fn is_caught(&self) -> bool {
         matches!(self, Self::Caught { .. })
     }
 }
@@ -39,15 +39,15 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Caught { by } => f.write_str(by),
-            Self::Survived { tests } => write!(f, "NOT CAUGHT: {tests} tests pass"),
-            Self::NoTests => f.write_str("NOT CAUGHT: no test has such a name"),
-            Self::Broken { reason } => write!(f, "NO PROOF: {reason}"),
+            Self::Survived { tests } => write!(f, "{tests} tests pass"),
+            Self::NoTests => f.write_str("no test has such a name"),
+            Self::Broken { reason } => write!(f, "no proof: {reason}"),
         }
     }
 }
 
 /// Judges runs that ended at the first failure.
-pub(super) fn judge(runs: &[Ended]) -> Verdict {
+pub(crate) fn judge(runs: &[Ended]) -> Verdict {
     let passed: usize = runs.iter().map(|run| count_passed(&run.output)).sum();
     let Some(failed) = runs.iter().find(|run| !run.status.success()) else {
         return if passed == 0 { Verdict::NoTests } else { Verdict::Survived { tests: passed } };

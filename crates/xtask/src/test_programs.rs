@@ -1,5 +1,6 @@
-//! Building and running the tests of one package, with or without a mutant.
+//! Building and running chosen tests of one package, optimised, with or without a mutant.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -7,15 +8,39 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
-use super::table::Tests;
 use crate::command::{self, Ended, MUTANT, cargo, stdout_of};
 use crate::workspace::Workspace;
 
 /// How long one test program may run. A mutant that makes it hang is no proof.
-const RUN_TIME_MAX: Duration = Duration::from_secs(600);
+const RUN_TIME_MAX: Duration = Duration::from_secs(1200);
+
+/// Where everything of the profile `ci` is built, below the target directory. It is apart from all other builds,
+/// because what lies in it may contain a mutant (cargo builds anew when the next command asks for none).
+const DIRECTORY: &str = "mutants";
+
+/// Adds the options that build with the profile `ci`.
+pub(crate) fn optimised<'a>(command: &'a mut Command, workspace: &Workspace) -> &'a mut Command {
+    command.args(["--locked", "--profile", "ci", "--target-dir"]).arg(workspace.target.join(DIRECTORY))
+}
+
+/// A choice of tests of a package.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Tests {
+    /// Which test programs, as `cargo test` takes them.
+    pub(crate) targets: &'static [&'static str],
+    /// Which tests in them: any test whose name contains one of these; all if there are none.
+    pub(crate) names: &'static [&'static str],
+}
+
+impl fmt::Display for Tests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.targets.join(" "))?;
+        if self.names.is_empty() { Ok(()) } else { write!(f, " -- {}", self.names.join(" ")) }
+    }
+}
 
 /// Test programs, built.
-pub(super) struct TestBuild {
+pub(crate) struct TestBuild {
     programs: Vec<PathBuf>,
     /// Where cargo would run them.
     directory: PathBuf,
@@ -36,8 +61,8 @@ struct Profile {
 }
 
 impl TestBuild {
-    /// Builds the programs of `tests`, optimised, in `target/mutants`. Compiler errors go to standard error.
-    pub(super) fn new(
+    /// Builds the programs of `tests`. Compiler errors go to standard error.
+    pub(crate) fn new(
         workspace: &Workspace,
         package: &str,
         tests: &Tests,
@@ -45,9 +70,8 @@ impl TestBuild {
     ) -> anyhow::Result<Self> {
         let known = workspace.package(package).with_context(|| format!("no package {package}"))?;
         let mut command = cargo(&workspace.root);
-        command.args(["test", "--quiet", "--no-run", "--locked", "--profile", "ci", "--package", package]);
+        optimised(command.args(["test", "--quiet", "--no-run", "--package", package]), workspace);
         command.args(tests.targets).arg("--message-format=json-render-diagnostics");
-        command.arg("--target-dir").arg(workspace.target.join("mutants"));
         if let Some(mutant) = mutant {
             command.env(MUTANT, mutant);
         }
@@ -57,7 +81,7 @@ impl TestBuild {
     }
 
     /// Runs the programs in turn, up to and including the first that fails.
-    pub(super) fn run(&self, tests: &Tests) -> anyhow::Result<Vec<Ended>> {
+    pub(crate) fn run(&self, tests: &Tests) -> anyhow::Result<Vec<Ended>> {
         let mut runs = Vec::new();
         for program in &self.programs {
             let mut command = Command::new(program);
