@@ -13,7 +13,6 @@ import json
 import pathlib
 import shutil
 import tempfile
-import zlib
 
 import kafka_node
 import wire
@@ -22,8 +21,14 @@ WORKLOAD = pathlib.Path(__file__).resolve().parent / "java" / "Workload.java"
 DUMPED = (".log", ".index", ".timeindex", ".txnindex", ".snapshot")
 
 
+def identity(batch):
+    """What tells a batch from every other: the checksum covers all that follows these fields."""
+    header = wire.describe_header(batch)
+    return [header[field] for field in ("base_offset", "size", "leader_epoch", "crc")]
+
+
 def fetched(node, partitions):
-    """Per partition: its offsets, aborted transactions, and length and CRC-32 of all its batches, by Fetch."""
+    """Per partition: its offsets, aborted transactions, and its batches, by Fetch."""
     broker = wire.Broker("127.0.0.1", node.port)
     answers = {}
     for partition, listed in partitions.items():
@@ -39,8 +44,7 @@ def fetched(node, partitions):
             "high_watermark": answer.high_watermark,
             "last_stable_offset": answer.last_stable,
             "aborted": sorted(aborted),
-            "bytes": len(data),
-            "crc32": zlib.crc32(data),
+            "batches": [identity(batch) for batch in wire.batches(data)],
         }
     broker.close()
     return answers
@@ -81,7 +85,7 @@ def main():
                 node.run(str(WORKLOAD), node.bootstrap, "sized")
             node.run(str(WORKLOAD), node.bootstrap, "list", str(truth / "records.json"))
             records = json.loads((truth / "records.json").read_text(encoding="utf-8"))
-            (truth / "fetched.json").write_text(json.dumps(fetched(node, records), indent=1) + "\n")
+            (truth / "fetched.json").write_text(json.dumps(fetched(node, records)).replace("}, ", "},\n") + "\n")
             node.stop()
         finally:
             node.kill()

@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use klamm_record::{
-    BatchBuilder, Codec, Compression, EndTxnMarker, NewRecord, RecordBatchMut, TransactionResult,
-};
+use klamm_record::{Codec, Compression, EndTxnMarker, RecordBatchMut, TransactionResult};
 use klamm_tests::skip;
 use klamm_tests::tools::PythonEnvironment;
 use klamm_types::{CoordinatorEpoch, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::expected::{Blob, RecordFacts, Written, interop, run};
+use crate::expected::{RecordFacts, interop, run};
 use crate::golden_batches::read_as_written;
+use crate::our_batches::{Shape, record_sets};
 
 const LEADER_EPOCH: LeaderEpoch = LeaderEpoch(5);
 
@@ -108,22 +107,6 @@ struct OurFile {
     batches: Vec<BatchSeen>,
 }
 
-/// How the next batch of a file is to be written.
-#[derive(Clone, Copy)]
-struct Shape {
-    compression: Compression,
-    /// Id, epoch and base sequence.
-    producer: (i64, i16, i32),
-    transactional: bool,
-    append_time: Option<i64>,
-}
-
-impl Shape {
-    fn plain(compression: Compression) -> Self {
-        Self { compression, producer: (-1, -1, -1), transactional: false, append_time: None }
-    }
-}
-
 impl OurFile {
     fn new(name: String) -> Self {
         Self { name, bytes: Vec::new(), batches: Vec::new() }
@@ -135,16 +118,7 @@ impl OurFile {
 
     /// Builds the next batch, as a producer's at offset 0 that the log then moves to its place.
     fn batch(&mut self, shape: Shape, records: &[RecordFacts]) {
-        let (id, epoch, base_sequence) = shape.producer;
-        let mut builder = BatchBuilder::new(shape.compression);
-        builder = builder.producer(ProducerId(id), ProducerEpoch(epoch), base_sequence);
-        if shape.transactional {
-            builder = builder.transactional();
-        }
-        for record in records {
-            append(&mut builder, record);
-        }
-        let mut bytes = builder.build().expect("a batch");
+        let mut bytes = shape.build(records);
         let base_offset = self.end_offset();
         let mut batch = RecordBatchMut::parse(&mut bytes).expect("our own batch");
         batch.assign(Offset(base_offset), LEADER_EPOCH).expect("an offset");
@@ -183,17 +157,6 @@ impl OurFile {
     }
 }
 
-fn append(builder: &mut BatchBuilder, record: &RecordFacts) {
-    let bytes = |blob: &Option<Blob>| blob.as_ref().map(|blob| blob.0.clone());
-    let (key, value) = (bytes(&record.key), bytes(&record.value));
-    let values: Vec<Option<Vec<u8>>> = record.headers.iter().map(|(_, value)| bytes(value)).collect();
-    let names = record.headers.iter().map(|(name, _)| name.as_bytes());
-    let headers: Vec<_> = names.zip(values.iter().map(Option::as_deref)).collect();
-    let timestamp = Timestamp(record.timestamp);
-    let record = NewRecord { timestamp, key: key.as_deref(), value: value.as_deref(), headers: &headers };
-    builder.append(&record).expect("a record that fits");
-}
-
 /// What a reader must see of a batch, from what it was made of alone.
 fn meant(shape: Shape, records: &[RecordFacts], base_offset: i64) -> BatchSeen {
     let (producer_id, producer_epoch, base_sequence) = shape.producer;
@@ -229,7 +192,7 @@ fn meant(shape: Shape, records: &[RecordFacts], base_offset: i64) -> BatchSeen {
 
 /// Every codec at its default, least and greatest level; producers' marks, transactions, append time, several batches.
 fn our_files() -> Vec<OurFile> {
-    let sets = Written::in_directory(&interop().join("golden").join("kafka-python")).record_sets;
+    let sets = record_sets();
     let (shapes, large) = (&sets["every_shape"], &sets["large"]);
     let mut files = Vec::new();
     let mut mixed = OurFile::new("every-codec".to_owned());

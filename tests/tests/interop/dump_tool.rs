@@ -9,6 +9,8 @@ pub(crate) struct Dump {
     pub(crate) files: BTreeMap<String, Vec<Line>>,
     /// Files whose index passed the tool's sanity check.
     pub(crate) sane: Vec<String>,
+    /// Offset indexes without an entry; the tool checks no more of those.
+    pub(crate) empty: Vec<String>,
     /// Offsets missing between the batches of a log: its path, the last offset before the gap, the first after.
     pub(crate) gaps: Vec<(String, i64, i64)>,
     /// Everything else that it printed: mismatches, timestamps out of order, stack traces.
@@ -93,7 +95,9 @@ impl Dump {
                 }
             } else if let Some(path) = line.strip_suffix(" passed sanity check.") {
                 dump.sane.push(path.to_owned());
-            } else if !line.starts_with("Log starting offset: ") && !line.ends_with(" is empty.") {
+            } else if let Some(path) = line.strip_suffix(" is empty.") {
+                dump.empty.push(path.to_owned());
+            } else if !line.starts_with("Log starting offset: ") {
                 let entry = file.as_ref().and_then(|file| dump.files.get_mut(file)).zip(Line::parse(line));
                 match entry {
                     Some((lines, line)) if is_entry(&line) => lines.push(line),

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use klamm_record::{ControlRecord, RecordBatch, TransactionResult};
-use klamm_types::ProducerId;
 use serde::Deserialize;
 
 use crate::dump_tool::{Dump, Line};
 use crate::expected::{
     DECOMPRESSED_BYTES_MAX, HeaderFacts, RecordFacts, batches_of, interop, read_bytes, read_json, records_of,
 };
+use crate::kafka_log::Fetched;
 use crate::kafka_tools::files_of_kind;
 
 /// What Kafka's consumer read from one partition.
@@ -28,6 +28,7 @@ pub(crate) struct KafkaDirectory {
     pub(crate) data: PathBuf,
     pub(crate) dump: Dump,
     pub(crate) consumed: BTreeMap<String, Consumed>,
+    pub(crate) fetched: BTreeMap<String, Fetched>,
 }
 
 impl KafkaDirectory {
@@ -42,7 +43,8 @@ impl KafkaDirectory {
         assert!(!dump.gaps.is_empty(), "nothing was compacted away");
         assert!(dump.gaps.iter().all(|(path, ..)| path.starts_with("compacted-0/")), "{:?}", dump.gaps);
         let consumed = read_json(&truth.join("records.json"));
-        Self { data: directory.join("data"), dump, consumed }
+        let fetched = read_json(&truth.join("fetched.json"));
+        Self { data: directory.join("data"), dump, consumed, fetched }
     }
 }
 
@@ -64,15 +66,17 @@ pub(crate) fn read_segments(directory: &KafkaDirectory) {
             let batches = batches_of(&bytes, &place);
             let listed = listed_batches(directory.dump.file(&place));
             assert_eq!(batches.len(), listed.len(), "{place}");
-            for (batch, (line, marker)) in batches.iter().zip(listed) {
+            for (batch, (line, about_records)) in batches.iter().zip(listed) {
                 compare_header(batch, line, &place);
                 covered.extend(line.text("compresscodec"));
-                if let Some(marker) = marker {
-                    transactions.end(batch, compare_marker(batch, marker, &place));
+                if let [marker] = about_records.as_slice() {
+                    let result = compare_marker(batch, marker, &place);
+                    transactions.end(batch.producer_id().0, result);
                     covered.extend(marker.text("endTxnMarker"));
                 } else {
                     let found = records_of(batch, &place);
-                    transactions.add(batch, &found);
+                    let producer = batch.attributes().is_transactional().then_some(batch.producer_id().0);
+                    transactions.add(producer, found.iter().map(|record| record.offset));
                     records.extend(found);
                 }
             }
@@ -90,13 +94,13 @@ pub(crate) fn read_segments(directory: &KafkaDirectory) {
     }
 }
 
-/// The batches of a segment as the tool lists them, each with the lines about its transaction marker, if it is one.
-fn listed_batches(lines: &[Line]) -> Vec<(&Line, Option<&Line>)> {
-    let mut listed: Vec<(&Line, Option<&Line>)> = Vec::new();
+/// The batches of a segment as the tool lists them, each with the lines about its records.
+pub(crate) fn listed_batches(lines: &[Line]) -> Vec<(&Line, Vec<&Line>)> {
+    let mut listed: Vec<(&Line, Vec<&Line>)> = Vec::new();
     for line in lines {
         match listed.last_mut() {
-            Some((_, marker)) if line.is_record => *marker = Some(line),
-            _ => listed.push((line, None)),
+            Some((_, records)) if line.is_record => records.push(line),
+            _ => listed.push((line, Vec::new())),
         }
     }
     listed
@@ -149,32 +153,36 @@ fn compare_marker(batch: &RecordBatch<'_>, line: &Line, place: &str) -> Transact
     marker.result
 }
 
-/// Which records a reader of committed data may see, from the batches in their order.
+/// Which records a reader of committed data may see, from what was appended in its order.
 #[derive(Default)]
-struct Transactions {
+pub(crate) struct Transactions {
     decided: BTreeSet<i64>,
-    open: BTreeMap<ProducerId, Vec<i64>>,
+    open: BTreeMap<i64, Vec<i64>>,
 }
 
 impl Transactions {
-    fn add(&mut self, batch: &RecordBatch<'_>, records: &[RecordFacts]) {
-        let offsets = records.iter().map(|record| record.offset);
-        if batch.attributes().is_transactional() {
-            self.open.entry(batch.producer_id()).or_default().extend(offsets);
-        } else {
-            self.decided.extend(offsets);
+    /// Records at `offsets`, in the transaction of a producer or in none.
+    pub(crate) fn add(&mut self, producer_id: Option<i64>, offsets: impl IntoIterator<Item = i64>) {
+        match producer_id {
+            Some(producer_id) => self.open.entry(producer_id).or_default().extend(offsets),
+            None => self.decided.extend(offsets),
         }
     }
 
-    fn end(&mut self, batch: &RecordBatch<'_>, result: TransactionResult) {
-        let offsets = self.open.remove(&batch.producer_id()).unwrap_or_default();
+    pub(crate) fn end(&mut self, producer_id: i64, result: TransactionResult) {
+        let offsets = self.open.remove(&producer_id).unwrap_or_default();
         if result == TransactionResult::Commit {
             self.decided.extend(offsets);
         }
     }
 
+    /// Forgets what was decided from `end` on.
+    pub(crate) fn truncate(&mut self, end: i64) {
+        self.decided.retain(|offset| *offset < end);
+    }
+
     /// Nothing from the first record of an open transaction on.
-    fn committed(&self) -> Vec<i64> {
+    pub(crate) fn committed(&self) -> Vec<i64> {
         let end = self.open.values().flatten().min().copied().unwrap_or(i64::MAX);
         self.decided.range(..end).copied().collect()
     }

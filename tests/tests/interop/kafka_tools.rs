@@ -38,6 +38,12 @@ impl KafkaTools {
         self.script("write_kafka_directory.py", &["--sized", "--out"], out);
     }
 
+    /// Has a broker open the partitions in `partitions`, and notes in `out` what its consumers read.
+    pub(crate) fn serve_directory(&self, partitions: &Path, out: &Path) {
+        let partitions = partitions.to_str().expect("a path in UTF-8");
+        self.script("serve_directory.py", &["--partitions", partitions, "--out"], out);
+    }
+
     fn script(&self, name: &str, options: &[&str], out: &Path) {
         let mut command = std::process::Command::new(&self.python);
         command.env("PYTHONDONTWRITEBYTECODE", "1").arg(interop().join(name));
@@ -53,4 +59,10 @@ pub(crate) fn files_of_kind(partition: &Path, kind: &str) -> Vec<PathBuf> {
     let mut found: Vec<_> = paths.filter(|path| path.to_string_lossy().ends_with(kind)).collect();
     found.sort();
     found
+}
+
+/// The offset that a file of a segment is named by.
+pub(crate) fn base_offset(segment: &Path) -> i64 {
+    let name = segment.file_stem().and_then(|name| name.to_str()).expect("a segment's name");
+    name.parse().expect("an offset")
 }
