@@ -3,13 +3,13 @@
 Standard library only: the jars come from java/pom.xml.
 """
 
-import os
 import pathlib
 import signal
 import socket
 import subprocess
 import time
 
+RUN_LIMIT_S = 180
 START_LIMIT_S = 90
 STOP_LIMIT_S = 60
 STARTS = 3
@@ -39,23 +39,25 @@ class NotStarted(Exception):
 
 
 class Node:
-    """`libs` is the folder of jars, `folder` receives properties, output and, in `data`, the log directory."""
+    """`libs` is the folder of jars; `folder` receives properties, what Kafka prints and, in `data`, the log directory."""
 
     def __init__(self, libs, folder):
         self.libs = pathlib.Path(libs).resolve()
         self.folder = pathlib.Path(folder).resolve()
         self.data = self.folder / "data"
         self.properties = self.folder / "server.properties"
+        self.output = self.folder / "output"
         self.port = None
         self.process = None
 
     def java(self, *arguments, level="error"):
         logger = f"-Dorg.slf4j.simpleLogger.defaultLogLevel={level}"
-        return [os.environ.get("KLAMM_JAVA", "java"), "-XX:TieredStopAtLevel=1", logger, "-cp", f"{self.libs}/*", *arguments]
+        return ["java", "-XX:TieredStopAtLevel=1", logger, "-cp", f"{self.libs}/*", *arguments]
 
     def run(self, *arguments, errors=False):
         """What a Java program prints; with `errors` followed by what it has to complain of."""
-        done = subprocess.run(self.java(*arguments), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        command = self.java(*arguments)
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=RUN_LIMIT_S)
         if done.returncode:
             raise SystemExit(f"{' '.join(map(str, arguments))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout + done.stderr if errors else done.stdout
@@ -93,8 +95,7 @@ class Node:
                     raise
 
     def start_once(self):
-        output = self.folder / "output"
-        with output.open("ab") as sink:
+        with self.output.open("wb") as sink:
             command = self.java("-Xmx512m", "kafka.Kafka", str(self.properties), level="info")
             self.process = subprocess.Popen(command, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL)
         end = time.monotonic() + START_LIMIT_S
@@ -107,7 +108,7 @@ class Node:
                     return
             time.sleep(0.05)
         self.kill()
-        raise NotStarted(output.read_text(errors="replace")[-4000:])
+        raise NotStarted(self.output.read_text(errors="replace")[-4000:])
 
     def stop(self):
         """A clean stop: Kafka flushes its logs, writes the producer snapshots and leaves its mark."""

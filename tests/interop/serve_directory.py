@@ -6,8 +6,9 @@
 DIR holds folders TOPIC-0 as they lie in a log directory. Kafka knows topics by ids of its own choice, so it makes
 empty ones first; after a clean stop the files of each are replaced, but for partition.metadata, and Kafka starts
 again. It does so once as after a clean stop, when it trusts indexes and producer snapshots as they are, and once
-without its mark of a clean stop, when it checks every batch and makes indexes and snapshots anew. OUT receives
-clean.json and recovered.json with every record, and output, what Kafka printed.
+without its mark of a clean stop and its recovery points, when it checks every batch and makes the indexes anew.
+OUT receives clean.json and recovered.json with every record, and clean.output and recovered.output, what Kafka
+printed.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import tempfile
 import kafka_node
 
 WORKLOAD = pathlib.Path(__file__).resolve().parent / "java" / "Workload.java"
-CLEAN_STOP = ".kafka_cleanshutdown"
+TRUST = (".kafka_cleanshutdown", "recovery-point-offset-checkpoint")
 KEPT = "partition.metadata"
 
 
@@ -33,10 +34,13 @@ def replace(partitions, data):
                 shutil.copyfile(path, target / path.name)
 
 
-def listed(node, file):
-    node.start()
-    node.run(str(WORKLOAD), node.bootstrap, "list", str(file))
-    node.stop()
+def listed(node, out, name):
+    try:
+        node.start()
+        node.run(str(WORKLOAD), node.bootstrap, "list", str(out / f"{name}.json"))
+        node.stop()
+    finally:
+        shutil.copyfile(node.output, out / f"{name}.output")
 
 
 def main():
@@ -57,11 +61,11 @@ def main():
             for name in ("clean", "recovered"):
                 replace(partitions, node.data)
                 if name == "recovered":
-                    (node.data / CLEAN_STOP).unlink()
-                listed(node, arguments.out / f"{name}.json")
+                    for file in TRUST:
+                        (node.data / file).unlink()
+                listed(node, arguments.out, name)
         finally:
             node.kill()
-            shutil.copyfile(node.folder / "output", arguments.out / "output")
 
 
 if __name__ == "__main__":

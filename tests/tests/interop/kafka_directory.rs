@@ -9,12 +9,12 @@ use crate::expected::{read_bytes, read_json};
 use crate::golden_segments::{Consumed, KafkaDirectory, read_segments};
 use crate::kafka_log::{opens_as_it_was_left, recovers_from_segments};
 use crate::kafka_tools::{KafkaTools, base_offset, files_of_kind};
-use crate::our_log;
+use crate::our_log::{self, OurPartition};
 
 #[test]
 fn a_fresh_directory_of_kafka_is_read_as_kafka_reads_it() {
     let test = "a_fresh_directory_of_kafka_is_read_as_kafka_reads_it";
-    let Some(kafka) = skip::unless(test, KafkaTools::find()) else { return };
+    let Some(kafka) = skip::unless(test, KafkaTools::with_broker()) else { return };
     let out = tempfile::tempdir().expect("a directory");
     kafka.write_directory(out.path());
     let directory = KafkaDirectory::at(out.path());
@@ -43,7 +43,7 @@ fn judge_indexes<'a>(kafka: &KafkaTools, directory: &Path, partitions: impl Iter
 #[test]
 fn kafka_opens_our_directory_and_serves_it() {
     let test = "kafka_opens_our_directory_and_serves_it";
-    let Some(kafka) = skip::unless(test, KafkaTools::find()) else { return };
+    let Some(kafka) = skip::unless(test, KafkaTools::with_broker()) else { return };
     let (directory, out) =
         (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let partitions = our_log::write(directory.path());
@@ -61,9 +61,25 @@ fn kafka_opens_our_directory_and_serves_it() {
             assert_eq!(found.committed, expected.committed, "{run}: {name}");
         }
         assert!(seen.keys().all(|name| name.starts_with("__")), "{run}: {:?}", seen.keys());
+        let output = read_bytes(&out.path().join(run).with_extension("output"));
+        judge_output(&String::from_utf8_lossy(&output), run, &partitions);
     }
-    let output = String::from_utf8_lossy(&read_bytes(&out.path().join("output"))).into_owned();
+}
+
+/// Kafka has found nothing to complain of, and has looked at what this run was to make it look at.
+fn judge_output(output: &str, run: &str, partitions: &BTreeMap<&str, OurPartition>) {
     let bad =
         |line: &&str| [" ERROR ", "orrupt", "recovering segment"].iter().any(|word| line.contains(word));
-    assert_eq!(output.lines().filter(bad).collect::<Vec<_>>(), Vec::<&str>::new());
+    assert_eq!(output.lines().filter(bad).collect::<Vec<_>>(), Vec::<&str>::new(), "{run}");
+    for (topic, partition) in partitions {
+        let loader = format!("[LogLoader partition={topic}-0,");
+        let says = |text: &str| output.lines().any(|line| line.contains(&loader) && line.contains(text));
+        let checked = says("Recovering unflushed segment");
+        // A snapshot at the log end leaves no batch to be read for the producers.
+        let trusted = says(&format!("segment recovery from offset {}", partition.end));
+        match run {
+            "clean" => assert!(trusted && !checked, "{topic}: our snapshot was not used"),
+            _ => assert!(checked, "{topic}: our batches were not checked"),
+        }
+    }
 }

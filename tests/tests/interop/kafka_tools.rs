@@ -11,14 +11,20 @@ use crate::expected::{interop, run};
 /// The jars of Kafka, and the Python that runs its broker.
 pub(crate) struct KafkaTools {
     jars: Jars,
-    python: PathBuf,
+    python: Option<PathBuf>,
 }
 
 impl KafkaTools {
     pub(crate) fn find() -> Result<Self, ToolError> {
-        let python = tools::python3()?;
         let jars = Jars::of_pom("interop", &interop().join("java").join("pom.xml"))?;
-        Ok(Self { jars, python })
+        Ok(Self { jars, python: None })
+    }
+
+    /// With what it takes to run a broker and its clients: Python, and Java's compiler.
+    pub(crate) fn with_broker() -> Result<Self, ToolError> {
+        let python = Some(tools::python3()?);
+        tools::on_path("javac")?;
+        Ok(Self { python, ..Self::find()? })
     }
 
     /// Lets `DumpLogSegments` loose on `files`; it says what it finds, and ends well whatever that is.
@@ -45,7 +51,7 @@ impl KafkaTools {
     }
 
     fn script(&self, name: &str, options: &[&str], out: &Path) {
-        let mut command = std::process::Command::new(&self.python);
+        let mut command = std::process::Command::new(self.python.as_ref().expect("tools with a broker"));
         command.env("PYTHONDONTWRITEBYTECODE", "1").arg(interop().join(name));
         command.arg("--libs").arg(self.jars.directory()).args(options).arg(out);
         run(&mut command);
