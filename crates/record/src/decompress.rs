@@ -49,6 +49,20 @@ pub enum CodecError {
     },
 }
 
+/// Memory that one decompression leaves to the next: tables and buffers that are costly to set up.
+///
+/// At most 4 MiB for a piece and 16 MiB for zstd are kept; what a batch needed beyond that is freed with it.
+#[derive(Default)]
+pub struct CodecMemory {
+    buffer: Vec<u8>,
+    zstd: Option<zstd::Context>,
+}
+
+/// The largest buffer that is kept: one block of LZ4.
+const BUFFER_KEPT_MAX: usize = 4 << 20;
+/// The largest zstd context that is kept: a window of 8 MiB, which levels up to 19 use.
+const ZSTD_KEPT_MAX: usize = 16 << 20;
+
 /// Decompresses one run of bytes, piece by piece.
 ///
 /// The sum of all pieces never passes the limit. Memory: one piece, that is
@@ -56,7 +70,7 @@ pub enum CodecError {
 /// - 32 KiB for gzip, and its history of 32 KiB;
 /// - 32 KiB for zstd, and its window: at most 128 MiB, of which no more is touched than has been produced;
 /// - one block for LZ4: at most 4 MiB, and no more than 255 times the compressed block;
-/// - one block for snappy: at most 22 times the compressed block. librdkafka writes a batch as one block.
+/// - one block for snappy, at most 1 MiB; larger ones, as librdkafka writes a whole batch, go through 128 KiB.
 pub struct Decompressor<'a> {
     engine: Engine<'a>,
     codec: Codec,
@@ -64,6 +78,8 @@ pub struct Decompressor<'a> {
     produced: u64,
     piece: Piece<'a>,
     buffer: Vec<u8>,
+    /// Kept for others while another codec is at work.
+    zstd: Option<zstd::Context>,
 }
 
 enum Engine<'a> {
@@ -79,8 +95,8 @@ enum Engine<'a> {
 enum Piece<'a> {
     /// In the input: it was stored as it is.
     Input(&'a [u8]),
-    /// At the start of the buffer, with this length.
-    Buffer(usize),
+    /// In the buffer, from the one position to the other.
+    Buffer(usize, usize),
     /// Nowhere: all has been produced.
     End,
 }
@@ -92,6 +108,20 @@ impl<'a> Decompressor<'a> {
     /// [`CodecError`] if `input` does not even start like the codec's format; the empty input is truncated data of
     /// every codec but [`Codec::None`].
     pub fn new(codec: Codec, input: &'a [u8], limit: u64) -> Result<Self, CodecError> {
+        Self::with_memory(codec, input, limit, CodecMemory::default())
+    }
+
+    /// Like [`new`](Self::new), with memory from an earlier decompression; see [`into_memory`](Self::into_memory).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); the memory is then freed.
+    pub fn with_memory(
+        codec: Codec,
+        input: &'a [u8],
+        limit: u64,
+        memory: CodecMemory,
+    ) -> Result<Self, CodecError> {
+        let CodecMemory { buffer, mut zstd } = memory;
         if codec != Codec::None && input.is_empty() {
             return Err(CodecError::Truncated { codec });
         }
@@ -100,9 +130,9 @@ impl<'a> Decompressor<'a> {
             Codec::Gzip => Engine::Gzip(Box::new(MultiGzDecoder::new(input)), input.len()),
             Codec::Snappy => Engine::Snappy(snappy::Decoder::new(input)?),
             Codec::Lz4 => Engine::Lz4(lz4::Decoder::new(input)?),
-            Codec::Zstd => Engine::Zstd(Box::new(zstd::Decoder::new(input)?)),
+            Codec::Zstd => Engine::Zstd(Box::new(zstd::Decoder::new(input, zstd.take())?)),
         };
-        Ok(Self { engine, codec, limit, produced: 0, piece: Piece::Buffer(0), buffer: Vec::new() })
+        Ok(Self { engine, codec, limit, produced: 0, piece: Piece::Buffer(0, 0), buffer, zstd })
     }
 
     /// Produces the next piece; `false` once the input has ended as its format demands. A piece may be empty.
@@ -132,7 +162,7 @@ impl<'a> Decompressor<'a> {
     pub fn chunk(&self) -> &[u8] {
         match self.piece {
             Piece::Input(bytes) => bytes,
-            Piece::Buffer(len) => self.buffer.get(..len).unwrap_or_default(),
+            Piece::Buffer(start, end) => self.buffer.get(start..end).unwrap_or_default(),
             Piece::End => &[],
         }
     }
@@ -141,6 +171,17 @@ impl<'a> Decompressor<'a> {
     #[must_use]
     pub fn produced(&self) -> u64 {
         self.produced
+    }
+
+    /// Ends the decompression, wherever it stands, and leaves its memory to the next.
+    #[must_use]
+    pub fn into_memory(self) -> CodecMemory {
+        let zstd = match self.engine {
+            Engine::Zstd(decoder) => Some(decoder.into_context()),
+            _ => self.zstd,
+        };
+        let buffer = if self.buffer.capacity() > BUFFER_KEPT_MAX { Vec::new() } else { self.buffer };
+        CodecMemory { buffer, zstd: zstd.filter(|context| context.size() <= ZSTD_KEPT_MAX) }
     }
 }
 
@@ -175,10 +216,9 @@ fn gzip_piece<'a>(
     input_len: usize,
     buffer: &mut Vec<u8>,
 ) -> Result<Piece<'a>, CodecError> {
-    buffer.resize(PIECE_LEN, 0);
-    match decoder.read(buffer) {
+    match decoder.read(first_piece(buffer)) {
         Ok(0) => Ok(Piece::End),
-        Ok(len) => Ok(Piece::Buffer(len)),
+        Ok(len) => Ok(Piece::Buffer(0, len)),
         Err(e) if e.kind() == ErrorKind::UnexpectedEof => Err(CodecError::Truncated { codec: Codec::Gzip }),
         Err(_) => {
             let position = input_len - decoder.get_ref().len();
@@ -186,3 +226,15 @@ fn gzip_piece<'a>(
         }
     }
 }
+
+/// The first [`PIECE_LEN`] bytes of `buffer`, made so long if it is shorter.
+fn first_piece(buffer: &mut Vec<u8>) -> &mut [u8] {
+    if buffer.len() < PIECE_LEN {
+        buffer.resize(PIECE_LEN, 0);
+    }
+    buffer.get_mut(..PIECE_LEN).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "decompress_test.rs"]
+mod tests;

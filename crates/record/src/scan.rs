@@ -8,7 +8,7 @@
 
 mod quick;
 
-use crate::decompress::{CodecError, Decompressor};
+use crate::decompress::{CodecError, CodecMemory, Decompressor};
 use crate::error::RecordError;
 use crate::varint::{self, Decoded, VARLONG_LEN_MAX};
 
@@ -75,6 +75,11 @@ impl<'a> Stream<'a> {
     /// How many bytes have been decompressed so far.
     pub(crate) fn produced(&self) -> u64 {
         self.decompressor.produced()
+    }
+
+    /// Leaves the decompressor's memory to the next.
+    pub(crate) fn into_memory(self) -> CodecMemory {
+        self.decompressor.into_memory()
     }
 
     /// Takes the next `len` bytes, which must be at hand.

@@ -90,7 +90,7 @@ fn read(batch: &RecordBatch<'_>) -> Result<Vec<Owned>, BatchError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn a_built_batch_reads_back(records in records(), codec in codec(), base_offset in 0..i64::from(u32::MAX)) {

@@ -114,7 +114,7 @@ impl<'a> Decoder<'a> {
         match lz4_flex::block::decompress_into(block, output) {
             Ok(len) => {
                 self.account(output.get(..len).unwrap_or_default());
-                Ok(Piece::Buffer(len))
+                Ok(Piece::Buffer(0, len))
             }
             Err(lz4_flex::block::DecompressError::OutputTooSmall { .. }) => Err(too_long),
             Err(_) => Err(Fault::Corrupt(position)),
