@@ -6,7 +6,8 @@
 //!    segments;
 //! 2. [`tail`](self::tail): walk what lies past the recovery point, batch by batch; cut a torn tail, report damage
 //!    that lies below the flush point, make the indexes again;
-//! 3. epochs: read the leader epochs, drop those past the log end, add those that the tail shows;
+//! 3. [`epochs`](self::epochs): read the leader epochs, drop those that the batches contradict, add those that the
+//!    batches show;
 //! 4. producers: load the newest usable snapshot and replay the batches after it;
 //! 5. make what was found durable.
 //!
@@ -18,11 +19,11 @@
 
 use std::sync::Arc;
 
-use klamm_types::{EpochEntry, LeaderEpochCache, Offset, Timestamp, TopicId, TopicPartition};
+use klamm_types::{Offset, Timestamp, TopicId, TopicPartition};
 
 use crate::append::marker_of;
 use crate::checkpoint::{
-    LEADER_EPOCH_FILE, PARTITION_METADATA_FILE, read_epochs, read_topic_id, write_epochs, write_topic_id,
+    LEADER_EPOCH_FILE, PARTITION_METADATA_FILE, read_topic_id, write_epochs, write_topic_id,
 };
 use crate::config::LogConfig;
 use crate::dir::{LogDir, PartitionDir};
@@ -35,6 +36,7 @@ use crate::producers::{Producers, snapshot};
 use crate::scan::{BatchScanner, ScanError, Scanned, read_batch};
 use crate::segment::{MaxTimestamp, Segment};
 
+mod epochs;
 pub(crate) mod names;
 mod tail;
 
@@ -112,7 +114,7 @@ impl Log {
         let listing = names::pass(&dir, &mut report)?;
         let tail = tail::pass(&dir, &options, &listing, &mut report)?;
         let log_start = options.log_start_offset.clamp(tail.segments[0].base_offset(), tail.log_end);
-        let (epochs, epochs_changed) = recover_epochs(&dir, &tail, log_start)?;
+        let (epochs, epochs_changed) = epochs::pass(&dir, &tail, log_start)?;
         let mut producers = Producers::new(options.producers.count_max);
         let snapshots =
             usable_snapshots(&dir, listing.snapshots, options.flush_point.offset().min(tail.log_end))?;
@@ -174,40 +176,6 @@ fn identify(dir: &PartitionDir, topic_id: Option<TopicId>) -> Result<bool, LogEr
         dir.log_dir.watch(dir.fs().sync_dir(parent).describe("sync", parent))?;
     }
     Ok(!exists)
-}
-
-/// Reads the leader epochs and makes them agree with the log. Tells whether the file must be written.
-fn recover_epochs(
-    dir: &PartitionDir,
-    tail: &tail::Tail,
-    log_start: Offset,
-) -> Result<(LeaderEpochCache, bool), LogError> {
-    let path = dir.file(LEADER_EPOCH_FILE);
-    let has_records = tail.segments.iter().any(|segment| segment.size() > 0);
-    let (mut epochs, lost) = match read_epochs(dir.fs(), &path) {
-        Ok(epochs) => {
-            let lost = epochs.entries().is_empty() && has_records;
-            (epochs, lost)
-        }
-        Err(LogError::Damaged { .. }) => (LeaderEpochCache::new(), true),
-        Err(error) => return Err(error),
-    };
-    let stored = epochs.clone();
-    epochs.truncate_from_end(tail.log_end);
-    if lost {
-        for segment in &tail.segments {
-            for_each_batch(segment, 0, |batch, _| {
-                epochs.assign(batch.header.leader_epoch(), batch.header.base_offset());
-                Ok(())
-            })?;
-        }
-    }
-    for EpochEntry { epoch, start_offset } in &tail.epochs {
-        epochs.assign(*epoch, *start_offset);
-    }
-    epochs.truncate_from_start(log_start);
-    let changed = lost || epochs != stored;
-    Ok((epochs, changed))
 }
 
 /// Removes the producer snapshots past `end`: what they tell of may not have survived, or has to be told again to the

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use klamm_types::{Offset, Timestamp};
 
+use crate::checkpoint::{LEADER_EPOCH_FILE, write_epochs};
 use crate::error::{Describe as _, LogError, StorageError};
 use crate::log::{ActiveSegment, Log, Offsets, Writer, floor_segment};
 use crate::recovery::names::snapshots;
@@ -12,7 +13,8 @@ use crate::segment::Segment;
 
 impl Log {
     /// Removes every batch with an offset at or past `offset` and returns the new log end: `offset`, or the start of
-    /// the batch that held it. Durable on return. An offset at or past the log end changes nothing.
+    /// the batch that held it. Durable on return. An offset at or past the log end only makes the log forget leader
+    /// epochs that wrote nothing: another leader may have written there in their stead.
     ///
     /// Leader epochs, producer state, indexes and all published offsets go back with it; whether it is right to fall
     /// behind the high watermark is the caller's to know.
@@ -23,7 +25,9 @@ impl Log {
         self.dir.log_dir.check()?;
         let mut writer = self.writer();
         if offset >= self.log_end_offset() {
-            return Ok(self.log_end_offset());
+            let end = self.log_end_offset();
+            self.cut_epochs(end)?;
+            return Ok(end);
         }
         let segments = self.segments();
         if offset <= segments[0].base_offset() || offset < self.log_start_offset() {
@@ -39,6 +43,7 @@ impl Log {
             None => (active.size(), offset),
         };
         self.lower_recovery_point(end)?;
+        self.cut_epochs(end)?;
         let running = self.flush.exclude();
         // Readers first: whoever comes now sees nothing past the cut.
         self.lower_offsets(end);
@@ -49,8 +54,6 @@ impl Log {
         let mut unflushed = self.flush.lock();
         unflushed.sealed.retain(|sealed| sealed.base_offset() < active.base_offset());
         unflushed.snapshots.retain(|(snapshot, _)| *snapshot <= end);
-        unflushed.epochs_changed |=
-            self.epochs.write().unwrap_or_else(PoisonError::into_inner).truncate_from_end(end);
         drop(unflushed);
         drop(running);
         self.reload_writer(&mut writer, end, now)?;
@@ -69,11 +72,14 @@ impl Log {
     }
 
     fn restart_at(&self, writer: &mut Writer, offset: Offset, now: Timestamp) -> Result<(), LogError> {
-        self.lower_recovery_point(offset)?;
         let segments = self.segments();
+        // Segments go one by one: what a crash leaves of them must not look like damage.
+        let recovery_point = self.recovery_point().min(offset).min(segments[0].base_offset());
+        self.lower_recovery_point(recovery_point)?;
+        self.cut_epochs(Offset::ZERO)?;
         let running = self.flush.exclude();
         Offsets::store(&self.offsets.first_unstable, Offset(Offsets::STABLE));
-        Offsets::store(&self.offsets.recovery_point, self.recovery_point().min(offset));
+        Offsets::store(&self.offsets.recovery_point, recovery_point);
         for published in [&self.offsets.flushed_end, &self.offsets.log_start, &self.offsets.high_watermark] {
             Offsets::store(published, offset);
         }
@@ -86,8 +92,6 @@ impl Log {
         let mut unflushed = self.flush.lock();
         unflushed.sealed.clear();
         unflushed.snapshots.clear();
-        unflushed.epochs_changed = true;
-        self.epochs.write().unwrap_or_else(PoisonError::into_inner).clear();
         drop(unflushed);
         // An empty file says where the log goes on, also after a crash.
         self.active_segment().create_log()?;
@@ -110,6 +114,19 @@ impl Log {
             }
             _ => false,
         })
+    }
+
+    /// Forgets the leader epochs from `end` on, durably, before any batch of theirs goes: left in the file, one that
+    /// wrote nothing would come back after a crash and stand in the way of what other leaders write there.
+    fn cut_epochs(&self, end: Offset) -> Result<(), LogError> {
+        let _running = self.flush.exclude();
+        let mut epochs = self.leader_epochs();
+        if !epochs.truncate_from_end(end) {
+            return Ok(());
+        }
+        write_epochs(self.dir.fs(), &self.dir.file(LEADER_EPOCH_FILE), &epochs)?;
+        *self.epochs.write().unwrap_or_else(PoisonError::into_inner) = epochs;
+        Ok(())
     }
 
     fn lower_offsets(&self, end: Offset) {

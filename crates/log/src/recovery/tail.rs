@@ -6,6 +6,7 @@ use klamm_record::{BatchHeader, HEADER_LEN};
 use klamm_types::{EpochEntry, LeaderEpoch, Offset};
 
 use super::names::Listing;
+use super::epochs::EpochRun;
 use super::{FlushPoint, OpenOptions, RecoveryReport, for_each_batch};
 use crate::append::index_batch;
 use crate::dir::PartitionDir;
@@ -23,8 +24,8 @@ pub(super) struct Tail {
     pub(super) segments: Vec<Arc<Segment>>,
     pub(super) active: ActiveSegment,
     pub(super) log_end: Offset,
-    /// The leader epochs of the batches that were walked, with their first offsets.
-    pub(super) epochs: Vec<EpochEntry>,
+    /// The leader epochs of the batches that were walked, in order.
+    pub(super) epochs: Vec<EpochRun>,
     /// Segments whose files may hold bytes that no sync has covered.
     pub(super) touched: Vec<Arc<Segment>>,
 }
@@ -69,7 +70,7 @@ struct Walk<'a> {
     dir: &'a Arc<PartitionDir>,
     options: &'a OpenOptions,
     report: &'a mut RecoveryReport,
-    epochs: Vec<EpochEntry>,
+    epochs: Vec<EpochRun>,
     touched: Vec<Arc<Segment>>,
     /// The offset that the next batch should not be below.
     expected: Offset,
@@ -204,9 +205,13 @@ impl Walk<'_> {
         let header = &batch.header;
         if header.leader_epoch() > self.epoch {
             self.epoch = header.leader_epoch();
-            self.epochs.push(EpochEntry { epoch: self.epoch, start_offset: header.base_offset() });
+            let entry = EpochEntry { epoch: self.epoch, start_offset: header.base_offset() };
+            self.epochs.push(EpochRun { entry, end: header.next_offset() });
         }
         self.expected = header.next_offset();
+        if let Some(run) = self.epochs.last_mut() {
+            run.end = self.expected;
+        }
         let interval = u64::from(self.options.config.index_interval_bytes);
         Ok(index_batch(segment, active, header, batch.position, interval)?)
     }

@@ -1,0 +1,86 @@
+//! The third pass: which leader wrote which part.
+//!
+//! The file may be behind the batches (it is written by the flush that makes them durable), ahead of them (they were
+//! lost), or beside them (a truncation took back what it says, and other epochs followed). Batches decide; what the
+//! file adds are epochs that wrote nothing.
+
+use klamm_types::{EpochEntry, LeaderEpochCache, Offset};
+
+use super::tail::Tail;
+use crate::checkpoint::{LEADER_EPOCH_FILE, read_epochs};
+use crate::dir::PartitionDir;
+use crate::error::{LogError, StorageError};
+use crate::log::floor_segment;
+use crate::scan::{BatchScanner, ScanError};
+
+/// An epoch of batches that follow each other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EpochRun {
+    pub(super) entry: EpochEntry,
+    /// The end of its last batch, exclusive.
+    pub(super) end: Offset,
+}
+
+/// Reads the leader epochs and makes them agree with the log. Tells whether the file must be written.
+pub(super) fn pass(
+    dir: &PartitionDir,
+    tail: &Tail,
+    log_start: Offset,
+) -> Result<(LeaderEpochCache, bool), LogError> {
+    let stored = match read_epochs(dir.fs(), &dir.file(LEADER_EPOCH_FILE)) {
+        Ok(stored) => Some(stored),
+        Err(LogError::Damaged { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let entries = stored.as_ref().map_or(&[][..], LeaderEpochCache::entries);
+    let credible: Vec<_> = entries.iter().copied().filter(|entry| is_credible(entry, tail)).collect();
+    // Batches below what was walked are looked at only if the file says nothing about them.
+    let known_from = credible.first().map_or(tail.log_end, |entry| entry.start_offset);
+    let unknown =
+        if known_from > log_start { unknown_below(tail, known_from, log_start)? } else { Vec::new() };
+    let runs = tail.epochs.iter().map(|run| run.entry);
+    let mut all: Vec<_> = unknown.into_iter().chain(credible).chain(runs).collect();
+    // The earliest start of an epoch first: later ones of the same epoch change nothing.
+    all.sort_by_key(|entry| (entry.epoch, entry.start_offset));
+    let mut epochs = LeaderEpochCache::new();
+    for EpochEntry { epoch, start_offset } in all {
+        epochs.assign(epoch, start_offset);
+    }
+    epochs.truncate_from_start(log_start);
+    let changed = stored.as_ref() != Some(&epochs);
+    Ok((epochs, changed))
+}
+
+/// Whether the log can have had this epoch from there on: no batch past its start is of an older one.
+fn is_credible(entry: &EpochEntry, tail: &Tail) -> bool {
+    let contradicts = |run: &EpochRun| run.entry.epoch < entry.epoch && run.end > entry.start_offset;
+    entry.start_offset <= tail.log_end && !tail.epochs.iter().any(contradicts)
+}
+
+/// The epochs of the batches in `log_start..end`, by reading their headers.
+fn unknown_below(tail: &Tail, end: Offset, log_start: Offset) -> Result<Vec<EpochEntry>, LogError> {
+    let mut found = LeaderEpochCache::new();
+    let segments = &tail.segments;
+    for segment in &segments[floor_segment(segments, log_start)..] {
+        if segment.base_offset() >= end || segment.size() == 0 {
+            continue;
+        }
+        let file = segment.open_log()?;
+        let mut scanner = BatchScanner::new(file.as_ref(), 0, segment.size(), BatchScanner::LOOKUP_BUFFER);
+        loop {
+            match scanner.next() {
+                Ok(Some(batch)) if batch.header.base_offset() >= end => break,
+                Ok(Some(batch)) if batch.header.next_offset() <= log_start => {}
+                Ok(Some(batch)) => {
+                    found.assign(batch.header.leader_epoch(), batch.header.base_offset());
+                }
+                // What does not parse is damage that a reader will report.
+                Ok(None) | Err(ScanError::Damaged { .. }) => break,
+                Err(ScanError::Io(source)) => {
+                    return Err(StorageError { verb: "read", path: segment.log().path(), source }.into());
+                }
+            }
+        }
+    }
+    Ok(found.entries().to_vec())
+}
