@@ -6,8 +6,8 @@
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use klamm_record::{
-    BatchBuilder, Codec, Compressor, Decompressor, NewRecord, Origin, RecordBatch, RecordBatchMut,
-    TimestampType, ValidationOptions, recompress, validate,
+    BatchBuilder, Codec, CodecMemory, Compressor, Decompressor, NewRecord, Origin, RecordBatch,
+    RecordBatchMut, TimestampType, ValidationOptions, recompress, validate, validate_with,
 };
 use klamm_types::{LeaderEpoch, Offset, Timestamp};
 
@@ -142,6 +142,33 @@ fn validate_16_kib(bencher: Bencher<'_, '_>, codec: Codec) {
     let bytes = batch_of(codec, 16 << 10, 1 << 10);
     let len = validate(&bytes, &options()).expect("a good batch").decompressed_bytes;
     bencher.counter(BytesCount::new(len)).bench(|| validate(black_box(&bytes), &options()).is_ok());
+}
+
+/// With the memory that the batch before has left behind.
+#[divan::bench(args = Codec::ALL)]
+fn validate_16_kib_with_memory(bencher: Bencher<'_, '_>, codec: Codec) {
+    let bytes = batch_of(codec, 16 << 10, 1 << 10);
+    let mut memory = CodecMemory::default();
+    let len = validate_with(&bytes, &options(), &mut memory).expect("a good batch").decompressed_bytes;
+    bencher
+        .counter(BytesCount::new(len))
+        .bench_local(|| validate_with(black_box(&bytes), &options(), &mut memory).is_ok());
+}
+
+/// librdkafka's form of snappy: the whole batch is one block, here above and below what is decompressed at once.
+#[divan::bench(args = [1 << 20, 2 << 20])]
+fn decompress_bare_snappy_block(bencher: Bencher<'_, '_>, len: usize) {
+    let records = batch_of(Codec::None, 2 << 20, 1 << 10);
+    let records = records.get(..len).expect("that many bytes");
+    let block = snap::raw::Encoder::new().compress_vec(records).expect("compression");
+    bencher.counter(BytesCount::new(len)).bench(|| {
+        let mut decompressor =
+            Decompressor::new(Codec::Snappy, black_box(&block), u64::MAX).expect("a block");
+        while decompressor.advance().expect("compressed data") {
+            black_box(decompressor.chunk());
+        }
+        decompressor.produced()
+    });
 }
 
 #[divan::bench(args = [100, 1 << 10, 16 << 10])]
