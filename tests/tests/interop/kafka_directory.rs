@@ -72,11 +72,14 @@ fn judge_output(output: &str, run: &str, partitions: &BTreeMap<&str, OurPartitio
         |line: &&str| [" ERROR ", "orrupt", "recovering segment"].iter().any(|word| line.contains(word));
     assert_eq!(output.lines().filter(bad).collect::<Vec<_>>(), Vec::<&str>::new(), "{run}");
     for (topic, partition) in partitions {
-        let loader = format!("[LogLoader partition={topic}-0,");
-        let says = |text: &str| output.lines().any(|line| line.contains(&loader) && line.contains(text));
-        let checked = says("Recovering unflushed segment");
-        // A snapshot at the log end leaves no batch to be read for the producers.
-        let trusted = says(&format!("segment recovery from offset {}", partition.end));
+        let says = |who: &str, what: &str| {
+            let who = format!("[{who} partition={topic}-0");
+            output.lines().any(|line| line.contains(&who) && line.contains(what))
+        };
+        let checked = says("LogLoader", "Recovering unflushed segment");
+        let loaded =
+            format!("Loading producer state from snapshot file 'SnapshotFile(offset={},", partition.end);
+        let trusted = says("ProducerStateManager", &loaded);
         match run {
             "clean" => assert!(trusted && !checked, "{topic}: our snapshot was not used"),
             _ => assert!(checked, "{topic}: our batches were not checked"),

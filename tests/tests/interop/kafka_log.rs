@@ -104,9 +104,12 @@ fn newest_snapshot(partition: &Path) -> Option<String> {
     newest.file_name().and_then(|name| name.to_str()).map(str::to_owned)
 }
 
+/// The leader epochs that have records. Of one that starts at the log end a log may keep note or not: Kafka drops it
+/// when it opens the log, and its leader notes it again.
 fn epochs(log: &Log) -> Vec<(i32, i64)> {
-    let epochs = log.leader_epochs();
-    epochs.entries().iter().map(|entry| (entry.epoch.0, entry.start_offset.0)).collect()
+    let (epochs, end) = (log.leader_epochs(), log.log_end_offset());
+    let with_records = epochs.entries().iter().filter(|entry| entry.start_offset < end);
+    with_records.map(|entry| (entry.epoch.0, entry.start_offset.0)).collect()
 }
 
 /// The leader epochs of Kafka's checkpoint: a version, a count, and an epoch with its start offset on every line.
@@ -116,7 +119,6 @@ fn checkpointed_epochs(partition: &Path, log_end: i64) -> Vec<(i32, i64)> {
         let (epoch, start) = line.split_once(' ').expect("two numbers");
         (epoch.parse().expect("an epoch"), start.parse().expect("an offset"))
     });
-    // As Kafka does when it opens a log: an epoch that no record has yet is for its leader to note again.
     rows.filter(|(_, start)| *start < log_end).collect()
 }
 
