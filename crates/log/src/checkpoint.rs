@@ -23,4 +23,5 @@ pub use clean_shutdown::CleanShutdown;
 pub use epochs::{LEADER_EPOCH_FILE, read_epochs, write_epochs};
 pub use meta_properties::MetaProperties;
 pub use offsets::OffsetCheckpoint;
-pub use partition_metadata::{PARTITION_METADATA_FILE, read_topic_id, write_topic_id};
+pub(crate) use partition_metadata::render_topic_id;
+pub use partition_metadata::{PARTITION_METADATA_FILE, read_topic_id};

@@ -183,6 +183,12 @@ impl PartitionDir {
         self.log_dir.watch(self.fs().sync_dir(&path).describe("sync", &path))
     }
 
+    /// Makes the directory's own name durable. A failure ends the log directory's service.
+    pub(crate) fn sync_parent(&self) -> Result<(), StorageError> {
+        let parent = &self.log_dir.path;
+        self.log_dir.watch(self.fs().sync_dir(parent).describe("sync", parent))
+    }
+
     /// Gives the directory the name `name` in the same log directory.
     pub(crate) fn rename(&self, name: &str) -> Result<(), StorageError> {
         let mut path = self.path.write().unwrap_or_else(PoisonError::into_inner);
@@ -191,7 +197,6 @@ impl PartitionDir {
         self.log_dir.watch(renamed)?;
         *path = to.into();
         drop(path);
-        let parent = &self.log_dir.path;
-        self.log_dir.watch(self.fs().sync_dir(parent).describe("sync", parent))
+        self.sync_parent()
     }
 }

@@ -149,15 +149,14 @@ impl CachedFile {
         if !state.dirty {
             return Ok(());
         }
-        let handle = state.handle.clone();
-        state.dirty = false;
         let path = self.path_in(&state);
+        let handle = match &state.handle {
+            Some(handle) => Arc::clone(handle),
+            None => self.dir.fs().open(&path, OpenMode::Write).describe("open", &path)?,
+        };
+        state.dirty = false;
         drop(state);
-        debug_assert!(handle.is_some(), "a dirty file is open: {path:?}");
-        match handle {
-            Some(handle) => self.dir.log_dir.watch(sync(handle.as_ref()).describe("sync", &path)),
-            None => Ok(()),
-        }
+        self.dir.log_dir.watch(sync(handle.as_ref()).describe("sync", &path))
     }
 
     /// Closes the file unless it was used since the last call; tells whether it is closed now.
@@ -181,6 +180,11 @@ impl CachedFile {
             state.handle = None;
         }
         state.handle.is_none()
+    }
+
+    /// Closes the file, whatever of it is durable: for files that can be made again from others.
+    pub(crate) fn close(&self) {
+        self.lock().handle = None;
     }
 
     /// Renames the file to `<name>.deleted`, if it exists.

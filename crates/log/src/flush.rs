@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use klamm_types::{Offset, Timestamp};
 
-use crate::checkpoint::{LEADER_EPOCH_FILE, write_epochs};
+use crate::checkpoint::{LEADER_EPOCH_FILE, PARTITION_METADATA_FILE, render_topic_id, write_epochs};
 use crate::error::{Describe as _, LogError};
-use crate::fs::replace_file;
+use crate::fs::{put_file, write_file};
 use crate::log::{Log, Offsets};
 use crate::names::{FileKind, segment_file_name};
 use crate::segment::Segment;
@@ -26,6 +26,14 @@ pub(crate) struct Unflushed {
     pub(crate) snapshots: Vec<(Offset, Arc<[u8]>)>,
     /// The leader epochs changed since they were last written.
     pub(crate) epochs_changed: bool,
+    /// The log is new: its directory and its topic id are not durable yet.
+    pub(crate) created: bool,
+}
+
+impl Unflushed {
+    fn is_empty(&self) -> bool {
+        self.sealed.is_empty() && self.snapshots.is_empty() && !self.epochs_changed && !self.created
+    }
 }
 
 /// The part of a log that flushing works on.
@@ -91,7 +99,7 @@ impl Log {
     pub fn flush(&self) -> Result<Offset, LogError> {
         let running = self.flush.exclude();
         let (end, work, active) = self.begin_flush();
-        if end <= self.flushed_end_offset() && !work.epochs_changed {
+        if end <= self.flushed_end_offset() && work.is_empty() {
             return Ok(self.flushed_end_offset());
         }
         if cfg!(mutant = "B39") {
@@ -152,12 +160,17 @@ impl Log {
     fn sync_all(&self, work: &Unflushed, active: &Segment) -> Result<(), LogError> {
         self.dir.log_dir.check()?;
         for (offset, bytes) in &work.snapshots {
+            // Never synced: a snapshot that did not survive only makes recovery start from an older one.
             let path = self.dir.file(&segment_file_name(*offset, FileKind::Snapshot));
-            replace_file(self.dir.fs(), &path, bytes).describe("replace", &path)?;
+            write_file(self.dir.fs(), &path, bytes).describe("write", &path)?;
         }
         if work.epochs_changed {
             let epochs = self.leader_epochs();
             write_epochs(self.dir.fs(), &self.dir.file(LEADER_EPOCH_FILE), &epochs)?;
+        }
+        if let (true, Some(id)) = (work.created, self.topic_id) {
+            let path = self.dir.file(PARTITION_METADATA_FILE);
+            put_file(self.dir.fs(), &path, render_topic_id(id).as_bytes()).describe("replace", &path)?;
         }
         for sealed in &work.sealed {
             sealed.spill_indexes()?;
@@ -166,8 +179,12 @@ impl Log {
         active.sync(false)?;
         // A segment's file gets its name durable with its first flush. (Sealed segments that were never flushed lie
         // past the flushed end, too.)
-        if self.flushed_end_offset() <= active.base_offset() {
+        let new_segment = self.flushed_end_offset() <= active.base_offset();
+        if new_segment || work.created || (work.epochs_changed && !cfg!(mutant = "B26")) {
             self.dir.sync()?;
+        }
+        if work.created {
+            self.dir.sync_parent()?;
         }
         Ok(())
     }
@@ -184,6 +201,7 @@ impl Log {
         unflushed.sealed.extend(newer.sealed);
         unflushed.snapshots.extend(newer.snapshots);
         unflushed.epochs_changed |= newer.epochs_changed;
+        unflushed.created |= newer.created;
         error
     }
 

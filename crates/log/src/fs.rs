@@ -239,12 +239,31 @@ pub fn read_file(fs: &dyn LogFs, path: &Path, len_max: u64) -> io::Result<Vec<u8
     Ok(bytes)
 }
 
+/// Writes a small file, replacing what it holds. Nothing is durable; after a crash it may hold anything.
+///
+/// # Errors
+/// Whatever the disk says; the content is unknown then.
+pub fn write_file(fs: &dyn LogFs, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = fs.open(path, OpenMode::Truncate)?;
+    write_all_at(file.as_ref(), bytes, 0)
+}
+
 /// Replaces a small file so that after a crash it holds either the old bytes or the new: writes `<path>.tmp`, syncs
 /// it, renames it over `path`, syncs the directory.
 ///
 /// # Errors
 /// Whatever the disk says; the old file is then still there, or already the new one. A failed sync is final.
 pub fn replace_file(fs: &dyn LogFs, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put_file(fs, path, bytes)?;
+    fs.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// As [`replace_file`], but the new file takes the old one's place for good only with the next
+/// [`sync_dir`](LogFs::sync_dir) of its directory, which is the caller's to do.
+///
+/// # Errors
+/// As [`replace_file`].
+pub fn put_file(fs: &dyn LogFs, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = Path::new(&temporary);
@@ -252,8 +271,5 @@ pub fn replace_file(fs: &dyn LogFs, path: &Path, bytes: &[u8]) -> io::Result<()>
     write_all_at(file.as_ref(), bytes, 0)?;
     #[cfg(not(mutant = "B26"))]
     file.sync_data()?;
-    fs.rename(temporary, path)?;
-    #[cfg(not(mutant = "B26"))]
-    fs.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-    Ok(())
+    fs.rename(temporary, path)
 }

@@ -19,6 +19,7 @@
 
 pub mod checkpoint;
 pub mod fs;
+pub mod inspect;
 
 mod append;
 mod config;

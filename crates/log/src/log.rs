@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use klamm_record::BatchHeader;
 use klamm_types::{
-    EpochEndOffset, LeaderEpoch, LeaderEpochCache, Offset, ProducerId, Timestamp, TopicPartition,
+    EpochEndOffset, LeaderEpoch, LeaderEpochCache, Offset, ProducerId, Timestamp, TopicId, TopicPartition,
 };
 
 use crate::config::LogConfig;
@@ -42,6 +42,7 @@ use crate::segment::{MaxTimestamp, Segment};
 #[derive(Debug)]
 pub struct Log {
     pub(crate) dir: Arc<PartitionDir>,
+    pub(crate) topic_id: Option<TopicId>,
     config: RwLock<Arc<LogConfig>>,
     /// Never empty; the last is the active one. Replaced as a whole.
     segments: RwLock<Arc<[Arc<Segment>]>>,
@@ -163,6 +164,9 @@ impl Default for ProducerLimits {
 /// What a log is made of when it is opened; recovery fills this in.
 pub(crate) struct Parts {
     pub(crate) dir: Arc<PartitionDir>,
+    /// The topic's id, and whether the directory was just made for it.
+    pub(crate) topic_id: Option<TopicId>,
+    pub(crate) created: bool,
     pub(crate) config: Arc<LogConfig>,
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) active: ActiveSegment,
@@ -181,6 +185,7 @@ impl Log {
         let unstable = parts.producers.first_unstable_offset().map_or(Offsets::STABLE, |offset| offset.0);
         let log = Self {
             dir: parts.dir,
+            topic_id: parts.topic_id,
             config: RwLock::new(parts.config),
             segments: RwLock::new(parts.segments.into()),
             offsets: Offsets {
@@ -204,6 +209,7 @@ impl Log {
                 stray_snapshot: parts.stray_snapshot,
             }),
         };
+        log.flush.lock().created = parts.created;
         log.check_invariants();
         Arc::new(log)
     }
@@ -212,6 +218,12 @@ impl Log {
     #[must_use]
     pub fn partition(&self) -> &TopicPartition {
         &self.dir.partition
+    }
+
+    /// The id of its topic, if its directory says so.
+    #[must_use]
+    pub fn topic_id(&self) -> Option<TopicId> {
+        self.topic_id
     }
 
     /// The log directory that holds it.

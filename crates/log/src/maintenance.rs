@@ -11,9 +11,11 @@ use crate::names::{FileKind, segment_file_name};
 use crate::producers::snapshot;
 
 impl Log {
-    /// Flushes, and brings the recovery point up to the flushed end: what recovery needs to start there (indexes,
-    /// leader epochs, producer state) is durable first. Returns the recovery point, which the caller writes to the
-    /// directory's checkpoint.
+    /// Flushes, and brings the recovery point up to the flushed end: leader epochs and aborted transactions below it
+    /// are durable, too. Returns the recovery point, which the caller writes to the directory's checkpoint.
+    ///
+    /// Also writes what makes recovery quick, without waiting for the disk: a producer snapshot, and the entries that
+    /// the active segment's indexes had in memory. If those do not survive, recovery reads more.
     ///
     /// # Errors
     /// The disk's errors.
@@ -31,14 +33,16 @@ impl Log {
         let bytes = snapshot::encode(&writer.producers);
         writer.bytes_since_checkpoint = 0;
         let before = writer.stray_snapshot.replace(end);
-        // The flush writes the snapshot before it counts anything as flushed.
         self.flush.lock().snapshots.push((end, bytes.into()));
         drop(writer);
         self.flush()?;
-        active.sync(true)?;
-        Offsets::store(&self.offsets.recovery_point, end.max(self.recovery_point()));
+        active.txns.file().sync()?;
+        // A truncation may have come between.
+        let _writer = self.writer();
+        let point = end.min(self.flushed_end_offset()).max(self.recovery_point());
+        Offsets::store(&self.offsets.recovery_point, point);
         self.remove_stray_snapshot(before.filter(|before| *before < end))?;
-        Ok(self.recovery_point())
+        Ok(point)
     }
 
     /// Whether so many bytes were appended since the last checkpoint that recovery would take long.

@@ -23,12 +23,12 @@ use klamm_types::{Offset, Timestamp, TopicId, TopicPartition};
 
 use crate::append::marker_of;
 use crate::checkpoint::{
-    LEADER_EPOCH_FILE, PARTITION_METADATA_FILE, read_topic_id, write_epochs, write_topic_id,
+    LEADER_EPOCH_FILE, PARTITION_METADATA_FILE, read_topic_id, render_topic_id, write_epochs,
 };
 use crate::config::LogConfig;
 use crate::dir::{LogDir, PartitionDir};
 use crate::error::{Describe as _, LogError, ReadError, StorageError};
-use crate::fs::LogFile;
+use crate::fs::{LogFile, write_file};
 use crate::index::{AbortedTxn, IndexEntry as _};
 use crate::log::{ActiveSegment, DamagedRange, Log, Parts, ProducerLimits, floor_segment};
 use crate::names::{FileKind, segment_file_name};
@@ -109,7 +109,9 @@ impl Log {
     pub fn open(options: OpenOptions) -> Result<(Arc<Self>, RecoveryReport), LogError> {
         options.log_dir.check()?;
         let dir = PartitionDir::new(Arc::clone(&options.log_dir), options.partition.clone());
-        let created = identify(&dir, options.topic_id)?;
+        // Nothing of a log that was never checkpointed is known to be durable, not even its directory.
+        let is_new = options.flush_point.offset() == Offset::ZERO;
+        let topic_id = identify(&dir, options.topic_id, is_new)?;
         let mut report = RecoveryReport::default();
         let listing = names::pass(&dir, &mut report)?;
         let tail = tail::pass(&dir, &options, &listing, &mut report)?;
@@ -125,17 +127,20 @@ impl Log {
         if epochs_changed {
             write_epochs(dir.fs(), &dir.file(LEADER_EPOCH_FILE), &epochs)?;
         }
+        let changed = epochs_changed || report.removed_files > 0 || !tail.touched.is_empty();
         for segment in &tail.touched {
             segment.spill_indexes()?;
             segment.sync(true)?;
         }
-        if !created {
+        if changed {
             dir.sync()?;
         }
         let high_watermark = options.high_watermark.clamp(log_start, tail.log_end);
         producers.on_high_watermark(high_watermark);
         let log = Self::assemble(Parts {
             dir,
+            topic_id,
+            created: is_new,
             config: options.config,
             segments: tail.segments,
             active: tail.active,
@@ -148,34 +153,36 @@ impl Log {
             log_end: tail.log_end,
             recovery_point: options.flush_point.offset().min(tail.log_end),
         });
+        if is_new && log.log_end_offset() > log.log_start_offset() {
+            log.flush()?;
+        }
         Ok((log, report))
     }
 }
 
-/// Makes sure that the directory exists and belongs to the topic. Tells whether it was created.
-fn identify(dir: &PartitionDir, topic_id: Option<TopicId>) -> Result<bool, LogError> {
+/// Makes sure that the directory exists and belongs to the topic; returns the topic's id, if it is known. What is made
+/// here becomes durable with the log's first flush.
+fn identify(dir: &PartitionDir, wanted: Option<TopicId>, is_new: bool) -> Result<Option<TopicId>, LogError> {
     let path = dir.path();
-    let exists = dir.fs().stat(&path).describe("stat", &path)?.is_some();
+    dir.fs().create_dir_all(&path).describe("create", &path)?;
     let metadata = path.join(PARTITION_METADATA_FILE);
-    let found = if exists { read_topic_id(dir.fs(), &metadata)? } else { None };
-    match (topic_id, found) {
-        (Some(wanted), Some(found)) if wanted != found => {
-            return Err(LogError::Damaged {
-                path: metadata,
-                reason: format!("it belongs to topic {found}, not {wanted}"),
-            });
-        }
+    let found = match read_topic_id(dir.fs(), &metadata) {
+        // Torn, as everything in a log may be that was never flushed.
+        Err(LogError::Damaged { .. }) if is_new => None,
+        read => read?,
+    };
+    match (wanted, found) {
+        (Some(wanted), Some(found)) if wanted != found => Err(LogError::Damaged {
+            path: metadata,
+            reason: format!("it belongs to topic {found}, not {wanted}"),
+        }),
         (Some(wanted), None) => {
-            dir.fs().create_dir_all(&path).describe("create", &path)?;
-            write_topic_id(dir.fs(), &metadata, wanted)?;
+            let text = render_topic_id(wanted);
+            write_file(dir.fs(), &metadata, text.as_bytes()).describe("write", &metadata)?;
+            Ok(Some(wanted))
         }
-        _ => dir.fs().create_dir_all(&path).describe("create", &path)?,
+        (_, found) => Ok(found),
     }
-    if !exists {
-        let parent = dir.log_dir.path();
-        dir.log_dir.watch(dir.fs().sync_dir(parent).describe("sync", parent))?;
-    }
-    Ok(!exists)
 }
 
 /// Removes the producer snapshots past `end`: what they tell of may not have survived, or has to be told again to the

@@ -5,8 +5,8 @@ use std::path::Path;
 use klamm_types::{EpochEntry, LeaderEpoch, LeaderEpochCache, Offset};
 
 use super::table;
-use crate::error::LogError;
-use crate::fs::LogFs;
+use crate::error::{Describe as _, LogError};
+use crate::fs::{LogFs, put_file};
 
 /// The name of the file in a partition's directory.
 pub const LEADER_EPOCH_FILE: &str = "leader-epoch-checkpoint";
@@ -21,13 +21,14 @@ pub fn read_epochs(fs: &dyn LogFs, path: &Path) -> Result<LeaderEpochCache, LogE
         .map_err(|e| LogError::Damaged { path: path.to_owned(), reason: e.to_string() })
 }
 
-/// Replaces `path`. Durable on return.
+/// Replaces `path`, for good with the next sync of its directory.
 ///
 /// # Errors
 /// The disk's errors; the file holds the old content or the new.
 pub fn write_epochs(fs: &dyn LogFs, path: &Path, epochs: &LeaderEpochCache) -> Result<(), LogError> {
     let row = |entry: &EpochEntry| format!("{} {}", entry.epoch, entry.start_offset);
-    table::write(fs, path, epochs.entries().iter().map(row))
+    let text = table::render(epochs.entries().iter().map(row));
+    Ok(put_file(fs, path, text.as_bytes()).describe("replace", path)?)
 }
 
 fn parse_row(line: &str) -> Option<EpochEntry> {

@@ -6,8 +6,8 @@ use std::path::Path;
 use klamm_types::{Offset, PartitionId, TopicName, TopicPartition};
 
 use super::table;
-use crate::error::LogError;
-use crate::fs::LogFs;
+use crate::error::{Describe as _, LogError};
+use crate::fs::{LogFs, replace_file};
 
 /// The content of one of the directory-level checkpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,8 @@ impl OffsetCheckpoint {
     pub fn write(&self, fs: &dyn LogFs, path: &Path) -> Result<(), LogError> {
         let row =
             |(tp, offset): (&TopicPartition, &Offset)| format!("{} {} {offset}", tp.topic, tp.partition);
-        table::write(fs, path, self.0.iter().map(row))
+        let text = table::render(self.0.iter().map(row));
+        Ok(replace_file(fs, path, text.as_bytes()).describe("replace", path)?)
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use klamm_types::TopicId;
 
 use super::table::read_text;
-use crate::error::{Describe as _, LogError};
-use crate::fs::{LogFs, replace_file};
+use crate::error::LogError;
+use crate::fs::LogFs;
 
 /// The name of the file in a partition's directory.
 pub const PARTITION_METADATA_FILE: &str = "partition.metadata";
@@ -33,11 +33,7 @@ pub fn read_topic_id(fs: &dyn LogFs, path: &Path) -> Result<Option<TopicId>, Log
     }
 }
 
-/// Replaces `path`. Durable on return.
-///
-/// # Errors
-/// The disk's errors.
-pub fn write_topic_id(fs: &dyn LogFs, path: &Path, id: TopicId) -> Result<(), LogError> {
-    let text = format!("version: 0\ntopic_id: {id}\n");
-    Ok(replace_file(fs, path, text.as_bytes()).describe("replace", path)?)
+/// The content of the file.
+pub(crate) fn render_topic_id(id: TopicId) -> String {
+    format!("version: 0\ntopic_id: {id}\n")
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{Describe as _, LogError};
-use crate::fs::{LogFs, read_file, replace_file};
+use crate::fs::{LogFs, read_file};
 
 const VERSION: &str = "0";
 
@@ -37,18 +37,14 @@ pub(super) fn read<T>(
     Ok(Some(rows))
 }
 
-/// Replaces `path` by `rows`. Durable on return.
-pub(super) fn write(
-    fs: &dyn LogFs,
-    path: &Path,
-    rows: impl ExactSizeIterator<Item = String>,
-) -> Result<(), LogError> {
+/// The text of a file with these rows.
+pub(super) fn render(rows: impl ExactSizeIterator<Item = String>) -> String {
     let mut text = format!("{VERSION}\n{}\n", rows.len());
     for row in rows {
         text.push_str(&row);
         text.push('\n');
     }
-    Ok(replace_file(fs, path, text.as_bytes()).describe("replace", path)?)
+    text
 }
 
 /// A small text file, or `None` if there is none.

@@ -51,8 +51,11 @@ impl LogManager {
         for managed in self.dirs.iter().filter(|managed| managed.dir.check().is_ok()) {
             let logs = self.logs_in(&managed.dir);
             for log in &logs {
-                if log.is_flush_due(now) {
+                let idle = log.is_idle(now, options.idle_after_ms);
+                if log.is_flush_due(now) || (idle && log.flushed_end_offset() < log.log_end_offset()) {
                     managed.flusher.queue().request(log);
+                } else if idle {
+                    result = result.and(log.release());
                 }
                 result = result.and(self.tend(log, retention, now));
             }
@@ -64,14 +67,11 @@ impl LogManager {
         result
     }
 
-    /// Retention, removal of deleted segments, and rest for the idle.
+    /// Retention, and removal of deleted segments.
     fn tend(&self, log: &Log, retention: bool, now: Timestamp) -> Result<(), LogError> {
         if retention {
             log.apply_retention(now)?;
             log.expire_producers(now, &self.options.producers);
-        }
-        if log.is_idle(now, self.options.idle_after_ms) {
-            log.release()?;
         }
         log.remove_deleted(now).map(|_| ())
     }

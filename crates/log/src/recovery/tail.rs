@@ -5,8 +5,8 @@ use std::sync::Arc;
 use klamm_record::{BatchHeader, HEADER_LEN};
 use klamm_types::{EpochEntry, LeaderEpoch, Offset};
 
-use super::names::Listing;
 use super::epochs::EpochRun;
+use super::names::Listing;
 use super::{FlushPoint, OpenOptions, RecoveryReport, for_each_batch};
 use crate::append::index_batch;
 use crate::dir::PartitionDir;
@@ -102,13 +102,26 @@ impl Walk<'_> {
                 self.note_damage(base);
             }
             let next_base = segments.get(i + 1).map(|next| next.base_offset());
-            self.touched.push(Arc::clone(segment));
-            if !self.segment(segment, i == floor, next_base)? {
+            let goes_on = self.segment(segment, i == floor, next_base)?;
+            // What the flush point covers is durable already.
+            if !goes_on || self.expected > self.options.flush_point.offset() {
+                self.touch(segment)?;
+            }
+            if !goes_on {
                 self.drop_from(segments, i + 1)?;
                 return Ok(i + 1);
             }
         }
         Ok(segments.len())
+    }
+
+    /// Notes that a segment's files must be synced.
+    fn touch(&mut self, segment: &Arc<Segment>) -> Result<(), LogError> {
+        if segment.log().open_existing()?.is_some() {
+            segment.log().mark_dirty();
+        }
+        self.touched.push(Arc::clone(segment));
+        Ok(())
     }
 
     /// Walks one segment. Returns whether the log goes on after it.
@@ -125,7 +138,6 @@ impl Walk<'_> {
             return Ok(true);
         }
         let file = segment.open_log()?;
-        segment.log().mark_dirty();
         let mut active = ActiveSegment::after_index(segment, self.options.now)?;
         let mut scanner = BatchScanner::new(file.as_ref(), start, size, BatchScanner::BULK_BUFFER);
         let mut skipped = None;

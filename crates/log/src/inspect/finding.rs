@@ -1,0 +1,516 @@
+//! What a check found: where, what, and what it means.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use klamm_record::{BatchError, ControlError};
+use klamm_types::{LeaderEpoch, Offset, ProducerId, Timestamp};
+
+use super::InspectError;
+use crate::error::StorageError;
+
+/// How bad a [`Problem`] is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Severity {
+    /// Worth knowing; a log in order may show it.
+    Note,
+    /// Damage: a log in order does not show it.
+    Error,
+}
+
+impl Severity {
+    /// `note` or `error`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// One thing found in one place.
+#[derive(Debug)]
+pub struct Finding {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// Where in the file, in bytes from its start, if it is about one place.
+    pub position: Option<u64>,
+    /// The offset it is about, if it is about one.
+    pub offset: Option<Offset>,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is.
+    pub problem: Problem,
+}
+
+/// What can be found.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// A file or directory could not be read.
+    #[error("cannot be read: {reason}")]
+    Unreadable {
+        /// Why.
+        reason: InspectError,
+    },
+    /// Bytes are no batch.
+    #[error("{bytes} bytes are no batch: {reason}")]
+    NoBatch {
+        /// Why the first of them starts none.
+        reason: BatchError,
+        /// How many bytes, up to the next whole batch or the end of the file.
+        bytes: u64,
+    },
+    /// The log ends in bytes that are no batch and that no flush had covered.
+    #[error("the last {bytes} bytes are a torn write: {reason}")]
+    TornTail {
+        /// Why they are no batch.
+        reason: BatchError,
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// A batch's checksum is wrong.
+    #[error("{reason}")]
+    Checksum {
+        /// [`BatchError::Crc`] with both values.
+        reason: BatchError,
+    },
+    /// The records of a batch cannot be read, though its checksum is right.
+    #[error("the records do not read: {reason}")]
+    Records {
+        /// Why.
+        reason: BatchError,
+    },
+    /// The records were not looked at.
+    #[error("the records take more than {limit} bytes and were not looked at")]
+    RecordsTooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The offsets of the records in a batch do not rise.
+    #[error("record {record} comes after record {previous}")]
+    RecordOffsetOrder {
+        /// The offset out of order.
+        record: Offset,
+        /// The offset before it.
+        previous: Offset,
+    },
+    /// A record of a control batch is none.
+    #[error("{reason}")]
+    Control {
+        /// Why.
+        reason: ControlError,
+    },
+    /// The header's max timestamp is not that of the records.
+    #[error("the header has max timestamp {field}, the records have {found}")]
+    MaxTimestamp {
+        /// The field of the header.
+        field: Timestamp,
+        /// The largest of the records.
+        found: Timestamp,
+    },
+    /// A batch starts below the end of the one before it.
+    #[error("the batch starts at offset {base_offset}, but the log had come to {expected}")]
+    OffsetOrder {
+        /// Its first offset.
+        base_offset: Offset,
+        /// The least it may be.
+        expected: Offset,
+    },
+    /// A batch lies outside of the offsets that its segment's name and the next one's allow.
+    #[error("the batch has offsets {first}..={last}, outside of its segment")]
+    OutsideSegment {
+        /// Its first offset.
+        first: Offset,
+        /// Its last offset.
+        last: Offset,
+    },
+    /// The leader epoch of a batch is older than that of the one before it.
+    #[error("the leader epoch goes back from {previous} to {epoch}")]
+    EpochOrder {
+        /// The batch's epoch.
+        epoch: LeaderEpoch,
+        /// The newest before it.
+        previous: LeaderEpoch,
+    },
+    /// `leader-epoch-checkpoint` names another epoch for an offset than the batch there (INV10).
+    #[error("the batch has leader epoch {batch}, but leader-epoch-checkpoint says {}", or_none(*.checkpoint))]
+    EpochDisagrees {
+        /// The batch's epoch.
+        batch: LeaderEpoch,
+        /// That of the checkpoint.
+        checkpoint: Option<LeaderEpoch>,
+    },
+    /// `leader-epoch-checkpoint` has an epoch that starts past the end of the log.
+    #[error("leader epoch {epoch} starts past the log end {log_end_offset}")]
+    EpochPastEnd {
+        /// The epoch.
+        epoch: LeaderEpoch,
+        /// The log end.
+        log_end_offset: Offset,
+    },
+    /// Offsets are missing within a segment.
+    #[error("{missing} offsets are missing in {gaps} places, first here")]
+    OffsetGaps {
+        /// How many places.
+        gaps: u64,
+        /// How many offsets in all.
+        missing: u64,
+    },
+    /// A segment begins past the end of the one before it.
+    #[error("the segment begins {missing} offsets after the end of the one before it")]
+    SegmentGap {
+        /// How many offsets lie between.
+        missing: u64,
+    },
+    /// An index file ends within an entry.
+    #[error("the file ends within an entry: {bytes} bytes are left over")]
+    IndexSize {
+        /// Bytes after the last whole entry.
+        bytes: u64,
+    },
+    /// Bytes of an index cannot be an entry.
+    #[error("the bytes cannot be an entry")]
+    IndexEntryInvalid,
+    /// An entry does not come after the one before it.
+    #[error("the entry does not come after the one before it")]
+    IndexOrder,
+    /// An index ends in entries of zeros.
+    #[error("the last {entries} entries are zeros")]
+    IndexUnused {
+        /// How many.
+        entries: u64,
+    },
+    /// An entry of the offset index points to where no batch starts.
+    #[error("the entry points to byte {target} of the segment, where no batch starts")]
+    OffsetEntryNoBatch {
+        /// Where it points.
+        target: u64,
+    },
+    /// An entry of the offset index gives the wrong offset for the batch it points to.
+    #[error(
+        "the entry says that the batch at byte {target} ends at the given offset, but that ends at {found}"
+    )]
+    OffsetEntryWrong {
+        /// Where it points.
+        target: u64,
+        /// The last offset of the batch there.
+        found: Offset,
+    },
+    /// An entry of the time index gives another timestamp than the largest up to its offset.
+    #[error("the entry says that the largest timestamp so far is {entry}, but that is {found}")]
+    TimeEntryWrong {
+        /// The entry's timestamp.
+        entry: Timestamp,
+        /// The largest of the batches up to the entry's offset.
+        found: Timestamp,
+    },
+    /// An entry of the time index has an offset past the end of its segment.
+    #[error("the entry has an offset past the end of the segment")]
+    TimeEntryPastEnd,
+    /// An entry of the transaction index names an offset at which there is no abort marker of that producer.
+    #[error(
+        "the entry says that producer {producer_id} aborted at the given offset, but no such marker is there"
+    )]
+    AbortWithoutMarker {
+        /// The producer.
+        producer_id: ProducerId,
+    },
+    /// An entry of the transaction index names an offset that is not in the log any more.
+    #[error("the marker that the entry names is not there any more")]
+    AbortMarkerGone,
+    /// An entry of the transaction index gives the wrong start of a transaction.
+    #[error("the entry says that the transaction began at offset {entry}, but that was {found}")]
+    AbortStartWrong {
+        /// The entry's first offset.
+        entry: Offset,
+        /// The first offset that the producer wrote.
+        found: Offset,
+    },
+    /// A transaction was aborted, and the transaction index does not know.
+    #[error("producer {producer_id} aborted a transaction here that the transaction index does not have")]
+    AbortNotIndexed {
+        /// The producer.
+        producer_id: ProducerId,
+    },
+    /// More transactions are open at once than are followed.
+    #[error("more than {limit} transactions are open at once; later ones were not checked")]
+    TooManyTransactions {
+        /// The limit.
+        limit: usize,
+    },
+    /// A producer snapshot is of an offset past the end of the log.
+    #[error("the snapshot is of an offset past the log end {log_end_offset}")]
+    SnapshotPastEnd {
+        /// The log end.
+        log_end_offset: Offset,
+    },
+    /// A producer snapshot knows of a batch that had not been written when it was taken.
+    #[error("producer {producer_id} has offset {known}, which the snapshot is too old to know")]
+    SnapshotKnowsTooMuch {
+        /// The producer.
+        producer_id: ProducerId,
+        /// The offset.
+        known: Offset,
+    },
+    /// A segment has no file of its own, only an index.
+    #[error("there is no segment file beside the index")]
+    IndexAlone,
+    /// An index is missing beside a segment that has batches.
+    #[error("there is no {suffix} file beside the segment")]
+    IndexMissing {
+        /// The ending of the file's name.
+        suffix: &'static str,
+    },
+    /// A file that every partition has is missing.
+    #[error("there is no {name}")]
+    FileMissing {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A file or directory that was being made, swapped in or removed when the process ended.
+    #[error("it was left over when the process ended")]
+    Leftover,
+    /// No file of a log is called so.
+    #[error("no file of a log has this name")]
+    UnknownFile,
+    /// No directory of a partition is called so.
+    #[error("no directory of a partition has this name")]
+    UnknownDirectory,
+    /// A checkpoint names a partition that has no directory.
+    #[error("{partition} has no directory here")]
+    NoSuchPartition {
+        /// The partition.
+        partition: String,
+    },
+    /// What was durable is not there: the recovery point lies past the end of the log (INV9).
+    #[error("the recovery point {recovery_point} lies past the log end {log_end_offset}")]
+    RecoveryPointPastEnd {
+        /// The recovery point.
+        recovery_point: Offset,
+        /// The log end.
+        log_end_offset: Offset,
+    },
+    /// The high watermark lies past the end of the log.
+    #[error("the high watermark {high_watermark} lies past the log end {log_end_offset}")]
+    HighWatermarkPastEnd {
+        /// The high watermark.
+        high_watermark: Offset,
+        /// The log end.
+        log_end_offset: Offset,
+    },
+    /// The log start lies past the end of the log (INV9).
+    #[error("the log start {log_start_offset} lies past the log end {log_end_offset}")]
+    LogStartPastEnd {
+        /// The log start.
+        log_start_offset: Offset,
+        /// The log end.
+        log_end_offset: Offset,
+    },
+}
+
+fn or_none(epoch: Option<LeaderEpoch>) -> String {
+    epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string())
+}
+
+/// What follows from a problem, for whoever has to act on it.
+const BATCHES_LOST: &str = "these records are lost here: take them from another replica";
+const INDEX_REBUILT: &str = "no record is lost: remove the segment's .index and .timeindex files while the \
+                             broker is stopped, and it makes them again";
+const TXN_INDEX_REBUILT: &str = "readers of committed data may see aborted records: take the partition from \
+                                 another replica";
+const CHECK_ORIGIN: &str = "the bytes are as they were written: whatever wrote them was wrong; take the partition \
+                            from another replica";
+const SMALL_LOSS: &str = "nothing is lost: the broker makes it again";
+const NOTHING: &str = "nothing needs to be done";
+
+impl Problem {
+    /// A stable name in lower case with underscores, for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.row().0
+    }
+
+    /// What it means, and what to do about it.
+    #[must_use]
+    pub fn meaning(&self) -> &'static str {
+        self.row().1
+    }
+
+    fn row(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Unreadable { reason: InspectError::Damaged(_) } => {
+                ("damaged_file", "recovery does without it if it can, and refuses to open the log if not")
+            }
+            Self::Unreadable { .. } => ("unreadable", "look at the disk and at the file's permissions"),
+            Self::NoBatch { .. } => ("no_batch", BATCHES_LOST),
+            Self::TornTail { .. } => {
+                ("torn_tail", "nobody was promised these bytes: recovery cuts them off at the next start")
+            }
+            Self::Checksum { .. } => ("checksum", BATCHES_LOST),
+            Self::Records { .. } => ("records", CHECK_ORIGIN),
+            Self::RecordsTooLarge { .. } => ("records_too_large", NOTHING),
+            Self::RecordOffsetOrder { .. } => ("record_offset_order", CHECK_ORIGIN),
+            Self::Control { .. } => ("control_record", CHECK_ORIGIN),
+            Self::MaxTimestamp { .. } => {
+                ("max_timestamp", "a look-up by time may miss the record, or stop before it")
+            }
+            Self::OffsetOrder { .. } => ("offset_order", CHECK_ORIGIN),
+            Self::OutsideSegment { .. } => ("outside_segment", CHECK_ORIGIN),
+            Self::EpochOrder { .. } => ("epoch_order", CHECK_ORIGIN),
+            Self::EpochDisagrees { .. } => (
+                "epoch_disagrees",
+                "a follower may cut its log in the wrong place: remove leader-epoch-checkpoint while the broker is \
+                 stopped, and it makes the file again",
+            ),
+            Self::EpochPastEnd { .. } => ("epoch_past_end", "the broker drops the entry at the next start"),
+            Self::OffsetGaps { .. } => {
+                ("offset_gaps", "compaction leaves gaps; a log that is not compacted has none")
+            }
+            Self::SegmentGap { .. } => {
+                ("segment_gap", "compaction leaves gaps; a log that is not compacted has none")
+            }
+            Self::IndexSize { .. } => ("index_size", INDEX_REBUILT),
+            Self::IndexEntryInvalid => ("index_entry_invalid", INDEX_REBUILT),
+            Self::IndexOrder => ("index_order", INDEX_REBUILT),
+            Self::IndexUnused { .. } => {
+                ("index_unused", "the broker did not come to cut the file to its length; recovery does")
+            }
+            Self::OffsetEntryNoBatch { .. } => ("offset_entry_no_batch", INDEX_REBUILT),
+            Self::OffsetEntryWrong { .. } => ("offset_entry_wrong", INDEX_REBUILT),
+            Self::TimeEntryWrong { .. } => ("time_entry_wrong", INDEX_REBUILT),
+            Self::TimeEntryPastEnd => ("time_entry_past_end", INDEX_REBUILT),
+            Self::AbortWithoutMarker { .. } => ("abort_without_marker", TXN_INDEX_REBUILT),
+            Self::AbortMarkerGone => ("abort_marker_gone", "compaction has removed it, or damage hides it"),
+            Self::AbortStartWrong { .. } => ("abort_start_wrong", TXN_INDEX_REBUILT),
+            Self::AbortNotIndexed { .. } => ("abort_not_indexed", TXN_INDEX_REBUILT),
+            Self::TooManyTransactions { .. } => ("too_many_transactions", NOTHING),
+            Self::SnapshotPastEnd { .. } => ("snapshot_past_end", "recovery removes it at the next start"),
+            Self::SnapshotKnowsTooMuch { .. } => (
+                "snapshot_knows_too_much",
+                "a producer's records may be refused as repeated: remove the file while the broker is stopped",
+            ),
+            Self::IndexAlone => ("index_alone", "recovery removes it at the next start"),
+            Self::IndexMissing { .. } => ("index_missing", SMALL_LOSS),
+            Self::FileMissing { .. } => ("file_missing", SMALL_LOSS),
+            Self::Leftover => ("leftover", "recovery settles it at the next start"),
+            Self::UnknownFile => ("unknown_file", "it is not looked at"),
+            Self::UnknownDirectory => ("unknown_directory", "it is not looked at"),
+            Self::NoSuchPartition { .. } => {
+                ("no_such_partition", "deleted or moved; the entry goes with time")
+            }
+            Self::RecoveryPointPastEnd { .. } => (
+                "recovery_point_past_end",
+                "records that had been durable are not there: take them from another replica",
+            ),
+            Self::HighWatermarkPastEnd { .. } => (
+                "high_watermark_past_end",
+                "committed records are not there: take them from another replica, if they were flushed there",
+            ),
+            Self::LogStartPastEnd { .. } => ("log_start_past_end", "the log is treated as empty"),
+        }
+    }
+}
+
+/// What [`verify`](super::verify()) found.
+#[derive(Debug, Default)]
+pub struct VerifyReport {
+    /// Partition directories looked at.
+    pub partitions: u64,
+    /// Segment files walked.
+    pub segments: u64,
+    /// Batches that lay whole in them.
+    pub batches: u64,
+    /// Records that read.
+    pub records: u64,
+    /// Bytes of all segment files.
+    pub bytes: u64,
+    /// How many problems are damage, the ones that are not listed included.
+    pub errors: u64,
+    /// How many are notes, the ones that are not listed included.
+    pub notes: u64,
+    /// The problems, in the order of the walk: at most [`PER_FILE_MAX`](Self::PER_FILE_MAX) per file and
+    /// [`FINDINGS_MAX`](Self::FINDINGS_MAX) in all.
+    pub findings: Vec<Finding>,
+    /// How many problems are not listed.
+    pub unlisted: u64,
+    listed: BTreeMap<PathBuf, usize>,
+}
+
+impl VerifyReport {
+    /// The most findings listed for one file.
+    pub const PER_FILE_MAX: usize = 100;
+    /// The most findings listed.
+    pub const FINDINGS_MAX: usize = 10_000;
+
+    /// Whether there is no damage. There may be notes.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.errors == 0
+    }
+
+    pub(super) fn add(&mut self, finding: Finding) {
+        match finding.severity {
+            Severity::Error => self.errors += 1,
+            Severity::Note => self.notes += 1,
+        }
+        let listed = self.listed.get(&finding.path).copied().unwrap_or(0);
+        if listed >= Self::PER_FILE_MAX || self.findings.len() >= Self::FINDINGS_MAX {
+            self.unlisted += 1;
+            return;
+        }
+        self.listed.insert(finding.path.clone(), listed + 1);
+        self.findings.push(finding);
+    }
+
+    pub(super) fn error(&mut self, place: Place<'_>, problem: Problem) {
+        self.add(place.finding(Severity::Error, problem));
+    }
+
+    pub(super) fn note(&mut self, place: Place<'_>, problem: Problem) {
+        self.add(place.finding(Severity::Note, problem));
+    }
+
+    /// Damage if `is_error`, otherwise a note.
+    pub(super) fn graded(&mut self, is_error: bool, place: Place<'_>, problem: Problem) {
+        let severity = if is_error { Severity::Error } else { Severity::Note };
+        self.add(place.finding(severity, problem));
+    }
+
+    /// Reports that something could not be read; what is not there is for the caller to tell.
+    pub(super) fn unreadable(&mut self, path: &Path, reason: impl Into<InspectError>) {
+        self.error(Place::of(path), Problem::Unreadable { reason: reason.into() });
+    }
+
+    /// Takes note of a disk error, if `result` is one.
+    pub(super) fn watch<T>(&mut self, path: &Path, result: Result<T, StorageError>) -> Option<T> {
+        result.map_err(|error| self.unreadable(path, error)).ok()
+    }
+}
+
+/// Where something was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    path: &'a Path,
+    position: Option<u64>,
+    offset: Option<Offset>,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn of(path: &'a Path) -> Self {
+        Self { path, position: None, offset: None }
+    }
+
+    pub(super) fn at(self, position: u64) -> Self {
+        Self { position: Some(position), ..self }
+    }
+
+    pub(super) fn offset(self, offset: Offset) -> Self {
+        Self { offset: Some(offset), ..self }
+    }
+
+    fn finding(self, severity: Severity, problem: Problem) -> Finding {
+        let Self { path, position, offset } = self;
+        Finding { path: path.to_owned(), position, offset, severity, problem }
+    }
+}
