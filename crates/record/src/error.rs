@@ -2,8 +2,38 @@
 
 use klamm_types::Offset;
 
+use crate::builder::BuildError;
+use crate::compress::CompressError;
+use crate::compression::CompressionError;
+use crate::control::ControlError;
 use crate::decompress::CodecError;
+use crate::recompress::RecompressError;
 use crate::scan::Fault;
+
+/// Nothing here depends on anything but its input; only a receiver may hope that bytes were damaged on their way, see
+/// [`ValidationError::is_retryable`](crate::ValidationError::is_retryable).
+macro_rules! never_retryable {
+    ($($error:ty),*) => {$(
+        impl $error {
+            /// Whether trying again may help. Never: equal input gives the same error again.
+            #[must_use]
+            pub fn is_retryable(&self) -> bool {
+                false
+            }
+        }
+    )*};
+}
+
+never_retryable!(
+    BatchError,
+    BuildError,
+    CodecError,
+    CompressError,
+    CompressionError,
+    ControlError,
+    RecompressError,
+    RecordError
+);
 
 /// Why bytes are no readable batch. None of these goes away by reading the same bytes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
