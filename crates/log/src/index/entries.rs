@@ -105,12 +105,14 @@ impl IndexEntry for AbortedTxn {
         }
         let mut fields = rest.chunks_exact(8).filter_map(<[u8]>::first_chunk).map(|f| i64::from_be_bytes(*f));
         let mut next = || fields.next();
-        Some(Self {
+        let entry = Self {
             producer_id: ProducerId(next()?),
             first_offset: Offset(next()?),
             last_offset: Offset(next()?),
             last_stable_offset: Offset(next()?),
-        })
+        };
+        // A marker comes after what it ends. Zeros, as a torn write leaves them, are no entry.
+        (entry.last_offset > entry.first_offset).then_some(entry)
     }
 
     fn follows(&self, previous: &Self) -> bool {

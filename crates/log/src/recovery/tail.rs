@@ -10,9 +10,9 @@ use super::names::Listing;
 use super::{FlushPoint, OpenOptions, RecoveryReport, for_each_batch};
 use crate::append::index_batch;
 use crate::dir::PartitionDir;
-use crate::error::{Describe as _, LogError, StorageError};
+use crate::error::{Describe as _, LogError, ReadError, StorageError};
 use crate::fs::{LogFile, read_up_to_at};
-use crate::index::TimeEntry;
+use crate::index::{AbortedTxn, TimeEntry};
 use crate::log::{ActiveSegment, DamagedRange};
 use crate::scan::{BatchScanner, ScanError, Scanned};
 use crate::segment::Segment;
@@ -387,11 +387,18 @@ impl Walk<'_> {
         Ok(0)
     }
 
-    /// Keeps the aborted transactions below the flush point; those past it are found again.
+    /// Keeps the aborted transactions below the flush point whose marker is there; those past it are found again.
+    /// What a torn write left in the file may look like an entry.
     fn keep_txns(&mut self, segment: &Segment) -> Result<(), LogError> {
         let flush_point = self.options.flush_point.offset();
-        let kept = segment.txns.entries()?.iter().take_while(|txn| txn.last_offset < flush_point).count();
-        Ok(segment.txns.truncate(kept as u32)?)
+        let mut kept = 0;
+        for txn in segment.txns.entries()? {
+            if txn.last_offset >= flush_point || !has_marker(segment, &txn)? {
+                break;
+            }
+            kept += 1;
+        }
+        Ok(segment.txns.truncate(kept)?)
     }
 
     fn prepare_whole(&mut self, segment: &Segment) -> Result<u64, LogError> {
@@ -418,6 +425,21 @@ impl Walk<'_> {
         self.touched.push(Arc::clone(segment));
         self.report.reindexed_segments += 1;
         Ok(())
+    }
+}
+
+/// Whether the marker that ended a transaction stands where the index says, as far as that can be read.
+fn has_marker(segment: &Segment, txn: &AbortedTxn) -> Result<bool, LogError> {
+    match segment.locate(txn.last_offset, segment.size()) {
+        Ok(Some(batch)) => {
+            let header = &batch.header;
+            Ok(header.attributes().is_control()
+                && header.producer_id() == txn.producer_id
+                && header.last_offset() == txn.last_offset)
+        }
+        Ok(None) => Ok(false),
+        Err(ReadError::Storage(error)) => Err(error.into()),
+        Err(_) => Ok(true),
     }
 }
 
