@@ -291,7 +291,7 @@ impl Log {
         now: Timestamp,
     ) -> Result<(), AppendError> {
         let sealed = self.active_segment();
-        self.seal_indexes(&sealed, &writer.active)?;
+        self.seal_indexes(&sealed, &mut writer.active)?;
         let mut segments = self.segments().to_vec();
         if sealed.size() == 0 {
             segments.pop();
@@ -304,12 +304,14 @@ impl Log {
         Ok(())
     }
 
-    fn seal_indexes(&self, sealed: &Segment, active: &ActiveSegment) -> Result<(), AppendError> {
+    fn seal_indexes(&self, sealed: &Segment, active: &mut ActiveSegment) -> Result<(), AppendError> {
         let max = active.max_timestamp;
         let mut result = Ok(());
         if max.timestamp > active.indexed_timestamp
             && let Some(relative_offset) = sealed.relative(max.offset)
         {
+            // Should the roll fail after this, the entry is not added again.
+            active.indexed_timestamp = max.timestamp;
             result = sealed.times.append(TimeEntry { timestamp: max.timestamp, relative_offset });
         }
         self.tolerate_full(result.and_then(|()| sealed.spill_indexes()))

@@ -111,6 +111,7 @@ impl Log {
         self.dir.log_dir.check()?;
         self.publish_flushed(end);
         drop(running);
+        self.tell_listener();
         Ok(end)
     }
 
@@ -207,16 +208,17 @@ impl Log {
 
     fn publish_flushed(&self, end: Offset) {
         debug_assert!(end <= self.log_end_offset(), "INV9: flushed end {end} past the log end");
-        {
-            let _unflushed = self.flush.lock();
-            if end > self.flushed_end_offset() {
-                Offsets::store(&self.offsets.flushed_end, end);
-            }
-            self.flush.flushed.notify_all();
+        let _unflushed = self.flush.lock();
+        if end > self.flushed_end_offset() {
+            Offsets::store(&self.offsets.flushed_end, end);
         }
+        self.flush.flushed.notify_all();
+    }
+
+    fn tell_listener(&self) {
         let listener = self.flush.listener.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(FlushListener(listener)) = listener {
-            listener(end);
+            listener(self.flushed_end_offset());
         }
     }
 }

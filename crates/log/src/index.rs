@@ -97,12 +97,10 @@ impl<E: IndexEntry> Index<E> {
 
     /// Adds an entry. It must follow the newest; one that does not is dropped, as it would break the order.
     pub(crate) fn append(&self, entry: E) -> Result<(), StorageError> {
-        let mut state = self.write_lock();
-        if let Some(last) = state.tail.last()
-            && !entry.follows(last)
-        {
+        if self.last()?.is_some_and(|last| !entry.follows(&last)) {
             return Ok(());
         }
+        let mut state = self.write_lock();
         state.tail.push(entry);
         if state.tail.len() < Self::TAIL_MAX {
             return Ok(());

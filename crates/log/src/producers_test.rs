@@ -6,19 +6,15 @@ const NOW: Timestamp = Timestamp(1_000_000);
 
 /// The header of a batch of `count` records at `offset`.
 fn header(id: i64, epoch: i16, sequence: i32, offset: i64, count: usize) -> BatchHeader {
-    with(id, epoch, sequence, offset, count, |builder| builder)
+    finish(batch(id, epoch, sequence, offset), count)
 }
 
-fn with(
-    id: i64,
-    epoch: i16,
-    sequence: i32,
-    offset: i64,
-    count: usize,
-    change: impl FnOnce(BatchBuilder) -> BatchBuilder,
-) -> BatchHeader {
+fn batch(id: i64, epoch: i16, sequence: i32, offset: i64) -> BatchBuilder {
     let builder = BatchBuilder::new(Codec::None.into()).base_offset(Offset(offset));
-    let mut builder = change(builder.producer(ProducerId(id), ProducerEpoch(epoch), sequence));
+    builder.producer(ProducerId(id), ProducerEpoch(epoch), sequence)
+}
+
+fn finish(mut builder: BatchBuilder, count: usize) -> BatchHeader {
     for _ in 0..count {
         builder.append(&NewRecord::new(NOW, None, None)).unwrap();
     }
@@ -26,7 +22,7 @@ fn with(
 }
 
 fn transactional(id: i64, sequence: i32, offset: i64) -> BatchHeader {
-    with(id, 0, sequence, offset, 1, BatchBuilder::transactional)
+    finish(batch(id, 0, sequence, offset).transactional(), 1)
 }
 
 fn marker(result: TransactionResult, coordinator_epoch: i32) -> EndTxnMarker {

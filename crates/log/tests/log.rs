@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use klamm_log::fs::{LogFs, MemoryFs};
 use klamm_log::{
-    AppendError, AppendOrigin, FetchIsolation, FileCache, FlushPoint, Log, LogConfig, LogDir, OpenOptions,
-    ProducerError, ProducerLimits, ReadError, RecoveryReport,
+    AppendError, AppendOrigin, FetchIsolation, FileCache, FlushPoint, Log, LogConfig, LogDir, LogError,
+    OpenOptions, ProducerError, ProducerLimits, ReadError, RecoveryReport,
 };
-use klamm_record::{BatchBuilder, Batches, Codec, Compression, EndTxnMarker, NewRecord, TransactionResult};
+use klamm_record::{
+    BatchBuilder, Batches, Codec, Compression, EndTxnMarker, NewRecord, RecordBatch, TimestampType,
+    TransactionResult,
+};
 use klamm_types::{
     CoordinatorEpoch, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId,
     TopicName, TopicPartition,
@@ -153,6 +156,65 @@ fn segments_roll_and_reads_cross_them() {
         assert_eq!(values(&log, from), expected[from as usize..]);
     }
     assert!(matches!(log.read(Offset(101), 1, FetchIsolation::LogEnd), Err(ReadError::OutOfRange { .. })));
+}
+
+#[test]
+fn segments_roll_by_time_and_by_index_size() {
+    let by_time = LogConfig { segment_ms: 1000, ..LogConfig::default() };
+    let (log, _) = Disk::new(by_time).open();
+    for i in 0..30 {
+        let mut builder = BatchBuilder::new(Compression::NONE);
+        builder.append(&NewRecord::new(NOW.plus_millis(100 * i), None, Some(b"x"))).unwrap();
+        append(&log, builder).unwrap();
+    }
+    // A segment takes what is at most 1000 ms younger than its first record: eleven records.
+    assert_eq!(log.segment_count(), 3);
+    let by_index = LogConfig { segment_index_bytes: 48, index_interval_bytes: 0, ..LogConfig::default() };
+    let (log, _) = Disk::new(by_index).open();
+    for _ in 0..30 {
+        append(&log, batch(&["x"])).unwrap();
+    }
+    assert_eq!(log.segment_count(), 5);
+    assert_eq!(values(&log, 0).len(), 30);
+}
+
+#[test]
+fn the_wrong_records_are_refused_and_leave_the_log_as_it_was() {
+    let config = LogConfig { max_message_bytes: 200, ..LogConfig::default() };
+    let (log, _) = Disk::new(config).open();
+    append(&log, batch(&["a"])).unwrap();
+    assert!(matches!(append(&log, batch(&["b"; 50])), Err(AppendError::TooLarge { max: 200, .. })));
+    let mut damaged = batch(&["c"]).build().unwrap();
+    damaged[70] ^= 1;
+    let refused = log.append_as_leader(&mut damaged, LeaderEpoch(1), AppendOrigin::Client, NOW);
+    assert!(matches!(refused, Err(AppendError::Invalid(_))));
+    let refused = log.append_as_leader(&mut [], LeaderEpoch(1), AppendOrigin::Client, NOW);
+    assert!(matches!(refused, Err(AppendError::Empty)));
+    let below_end = batch(&["d"]).leader_epoch(LeaderEpoch(1)).build().unwrap();
+    let refused = log.append_as_follower(&below_end, NOW);
+    assert!(matches!(refused, Err(AppendError::NotAtEnd { .. })));
+    let old_epoch = batch(&["d"]).base_offset(Offset(1)).leader_epoch(LeaderEpoch(0)).build().unwrap();
+    assert!(matches!(log.append_as_follower(&old_epoch, NOW), Err(AppendError::EpochWentBack { .. })));
+    assert_eq!(values(&log, 0), owned(&[(0, "a")]));
+    // A gap is legal: compaction on the leader leaves them.
+    let past_gap = batch(&["e"]).base_offset(Offset(9)).leader_epoch(LeaderEpoch(2)).build().unwrap();
+    log.append_as_follower(&past_gap, NOW).unwrap();
+    assert_eq!(values(&log, 1), owned(&[(9, "e")]));
+    assert_eq!(log.latest_epoch(), Some(LeaderEpoch(2)));
+    assert!(matches!(log.advance_log_start(Offset(1)), Err(LogError::OutOfRange { .. })));
+}
+
+#[test]
+fn append_time_replaces_the_clients() {
+    let config = LogConfig { message_timestamp_type: TimestampType::LogAppendTime, ..LogConfig::default() };
+    let (log, _) = Disk::new(config).open();
+    let info = append(&log, batch(&["a"])).unwrap();
+    assert_eq!(info.append_time, NOW);
+    let bytes = log.read(Offset(0), 1, FetchIsolation::LogEnd).unwrap().slice.unwrap().to_vec().unwrap();
+    let stored = RecordBatch::parse(&bytes).unwrap();
+    stored.verify_crc().unwrap();
+    assert_eq!(stored.attributes().timestamp_type(), TimestampType::LogAppendTime);
+    assert_eq!(stored.max_timestamp(), NOW);
 }
 
 #[test]
