@@ -4,6 +4,8 @@
 //! median of the per-round ratios is reported with its range. `--test` runs everything once, small, to show that it
 //! works. Names given as arguments select cases.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on stops")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,12 +35,15 @@ struct Scale {
     divisor: usize,
 }
 
+/// Runs a case at a scale and prints what it measured.
+type Case = fn(Scale);
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let test = arguments.iter().any(|a| a == "--test");
     let scale = if test { Scale { rounds: 1, divisor: 64 } } else { Scale { rounds: 9, divisor: 1 } };
     let names: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
-    let cases: [(&str, fn(Scale)); 7] = [
+    let cases: [(&str, Case); 7] = [
         ("append-1m", |scale| append(scale, MIB)),
         ("append-16k", |scale| append(scale, 16 * 1024)),
         ("read-1m", read),
@@ -157,7 +162,12 @@ fn append(scale: Scale, size: usize) {
     let ours = || {
         let dir = tempfile::tempdir().unwrap();
         let (log, _) = open_log(dir.path(), Offset::ZERO);
-        total / seconds(|| (0..count).for_each(|_| drop(append_again(&log, &mut bytes))))
+        total
+            / seconds(|| {
+                for _ in 0..count {
+                    append_again(&log, &mut bytes);
+                }
+            })
     };
     let bare = || {
         let dir = tempfile::tempdir().unwrap();

@@ -28,7 +28,11 @@ fn measure(count: i32) {
     });
     let empty = per_partition(before, count);
     let logs = manager.logs();
-    let appended = seconds(|| logs.iter().for_each(|log| drop(append_again(log, &mut bytes))));
+    let appended = seconds(|| {
+        for log in &logs {
+            append_again(log, &mut bytes);
+        }
+    });
     let open_partition = per_partition(before, count);
     let open_files = manager.open_files();
     let idle_time = seconds(|| manager.tick(NOW.plus_millis(120_000)).unwrap());

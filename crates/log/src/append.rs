@@ -1,11 +1,12 @@
 //! Appending: what a leader accepts from clients, and what a follower copies from its leader.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use klamm_record::{
-    BatchError, BatchHeader, Batches, ControlRecord, EndTxnMarker, Origin, RecordBatch, RecordBatchMut,
-    TimestampType, ValidationOptions,
+    BatchError, BatchHeader, Batches, CodecMemory, ControlRecord, EndTxnMarker, Origin, RecordBatch,
+    RecordBatchMut, TimestampType, ValidationOptions,
 };
 use klamm_types::{LeaderEpoch, Offset, Timestamp};
 
@@ -20,6 +21,11 @@ use crate::segment::Segment;
 const DECOMPRESSED_BYTES_MAX: u64 = 1 << 30;
 /// The most bytes that a control batch may become; it has one small record.
 const CONTROL_BYTES_MAX: u64 = 64 * 1024;
+
+thread_local! {
+    /// What one decompression leaves to the next on the same thread: at most some 20 MiB.
+    static CODEC_MEMORY: RefCell<CodecMemory> = RefCell::default();
+}
 
 /// Who sends the records that a leader appends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -344,7 +350,8 @@ fn check_records(
             AppendOrigin::Client => rest,
             AppendOrigin::Internal => RecordBatch::parse(rest)?.bytes(),
         };
-        let valid = klamm_record::validate(candidate, &options)?;
+        let valid = CODEC_MEMORY
+            .with_borrow_mut(|memory| klamm_record::validate_with(candidate, &options, memory))?;
         max_timestamps.push(valid.max_timestamp);
         let codec = valid.batch.attributes().compression()?;
         if let Some(target) = config.compression().filter(|target| target.codec() != codec) {

@@ -101,7 +101,8 @@ impl Log {
             }
             let below_start = end <= log_start;
             let oversize = !is_active && surplus >= segment.size();
-            if !below_start && !oversize && !(delete && is_too_old(segment, config, now)?) {
+            let goes = below_start || oversize || (delete && is_too_old(segment, config, now)?);
+            if !goes {
                 break;
             }
             surplus = surplus.saturating_sub(segment.size());

@@ -1,5 +1,7 @@
 //! The log through its public face, on the in-memory file system.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::Path;
 use std::sync::Arc;
 

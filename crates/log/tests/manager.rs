@@ -1,5 +1,7 @@
 //! Many logs in several directories, on the in-memory file system and on the real one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

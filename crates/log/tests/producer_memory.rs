@@ -1,5 +1,6 @@
 //! What a producer costs in memory, measured by counting what is allocated.
 #![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
