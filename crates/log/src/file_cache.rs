@@ -74,6 +74,8 @@ struct FileState {
     used: bool,
     /// Written since the last sync began.
     dirty: bool,
+    /// Opened in a way that makes the file if there is none, since [`CachedFile::take_created`] was last asked.
+    created: bool,
     /// Renamed: on its way to deletion.
     deleted: bool,
 }
@@ -113,6 +115,7 @@ impl CachedFile {
         let path = self.path_in(&state);
         let handle = self.dir.fs().open(&path, mode).describe("open", &path)?;
         state.handle = Some(Arc::clone(&handle));
+        state.created |= matches!(mode, OpenMode::Create | OpenMode::Truncate);
         drop(state);
         self.dir.log_dir.files().opened(self)?;
         Ok(handle)
@@ -130,6 +133,12 @@ impl CachedFile {
     /// Notes that bytes were written which no sync has covered.
     pub(crate) fn mark_dirty(&self) {
         self.lock().dirty = true;
+    }
+
+    /// Whether the file may have been made since this was last asked: its name then waits for a sync of the
+    /// directory.
+    pub(crate) fn take_created(&self) -> bool {
+        std::mem::take(&mut self.lock().created)
     }
 
     /// Asks the disk to start writing what is dirty.

@@ -37,6 +37,9 @@ impl Log {
         drop(writer);
         self.flush()?;
         active.txns.file().sync()?;
+        if active.txns.file().take_created() {
+            self.dir.sync()?;
+        }
         // A truncation may have come between.
         let _writer = self.writer();
         let point = end.min(self.flushed_end_offset()).max(self.recovery_point());
