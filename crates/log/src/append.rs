@@ -77,6 +77,9 @@ impl Log {
         let records = converted.as_deref_mut().unwrap_or(records);
         let mut writer = self.writer();
         self.check_online()?;
+        if let Some(latest) = self.latest_epoch().filter(|latest| epoch < *latest) {
+            return Err(AppendError::EpochWentBack { epoch, latest });
+        }
         if let Some(duplicate) = self.check_producers(&writer, records, origin)? {
             return Ok(duplicate);
         }

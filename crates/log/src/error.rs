@@ -89,10 +89,10 @@ pub enum AppendError {
         /// The log end.
         log_end_offset: Offset,
     },
-    /// A follower was given records of an older leader epoch than its newest.
-    #[error("a batch has leader epoch {epoch}, older than the newest {latest}")]
+    /// The records are of an older leader epoch than the log's newest: their leader has been replaced.
+    #[error("leader epoch {epoch} is older than the log's newest, {latest}")]
     EpochWentBack {
-        /// The epoch of the batch.
+        /// The epoch of the records.
         epoch: LeaderEpoch,
         /// The newest epoch of the log.
         latest: LeaderEpoch,

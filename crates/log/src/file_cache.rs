@@ -38,22 +38,47 @@ impl FileCache {
         clock.iter().filter_map(Weak::upgrade).filter(|file| file.is_open()).count()
     }
 
-    /// Takes note of an opened file and closes another if there are too many.
+    /// Takes note of an opened file, and closes others if there are too many.
     fn opened(&self, file: &Arc<CachedFile>) -> Result<(), StorageError> {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         clock.push_back(Arc::downgrade(file));
         // Two rounds: the first clears the marks of use, the second finds somebody unmarked.
         let mut turns = 2 * clock.len();
+        let mut unsynced = None;
         while clock.len() > self.capacity && turns > 0 {
             turns -= 1;
             let Some(candidate) = clock.pop_front() else { break };
             let Some(other) = candidate.upgrade() else { continue };
-            if Arc::ptr_eq(&other, file) || !other.close_unless_used()? {
-                clock.push_back(candidate);
+            match other.close_if_unused() {
+                Closing::Closed if !Arc::ptr_eq(&other, file) => continue,
+                Closing::Unsynced if !Arc::ptr_eq(&other, file) => unsynced = Some(other),
+                _ => {}
             }
+            clock.push_back(candidate);
         }
-        Ok(())
+        let crowded = clock.len() > self.capacity;
+        drop(clock);
+        // Nobody could be closed at once: then one that must be synced first, while others go on opening files.
+        match unsynced {
+            Some(other) if crowded => {
+                other.sync()?;
+                other.close_if_clean();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
+}
+
+/// What became of a file that the clock came by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Closing {
+    /// It is closed.
+    Closed,
+    /// It was used since the clock last came by.
+    Used,
+    /// It has bytes that no sync has covered.
+    Unsynced,
 }
 
 /// One file of a segment, open or not.
@@ -168,18 +193,17 @@ impl CachedFile {
         self.dir.log_dir.watch(sync(handle.as_ref()).describe("sync", &path))
     }
 
-    /// Closes the file unless it was used since the last call; tells whether it is closed now.
-    fn close_unless_used(&self) -> Result<bool, StorageError> {
+    /// Closes the file unless it was used since the last call, or has unsynced bytes.
+    fn close_if_unused(&self) -> Closing {
         let mut state = self.lock();
         if std::mem::take(&mut state.used) {
-            return Ok(false);
+            return Closing::Used;
         }
-        let dirty = state.dirty;
-        drop(state);
-        if dirty {
-            self.sync()?;
+        if state.dirty && state.handle.is_some() {
+            return Closing::Unsynced;
         }
-        Ok(self.close_if_clean())
+        state.handle = None;
+        Closing::Closed
     }
 
     /// Closes the file if every byte of it is durable; tells whether it is closed now.

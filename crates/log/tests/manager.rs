@@ -151,6 +151,39 @@ fn a_deleted_partition_is_gone_at_once_and_off_the_disk_later() {
 }
 
 #[test]
+fn a_partition_made_again_inherits_nothing() {
+    for orderly in [true, false] {
+        let fs = MemoryFs::new();
+        let (manager, _) = open(&fs, &["/a"]);
+        let log = create(&manager, 0);
+        for _ in 0..300 {
+            append(&log).unwrap();
+        }
+        log.advance_high_watermark(Offset(300));
+        log.advance_log_start(Offset(200)).unwrap();
+        manager.tick(NOW.plus_millis(65_000)).unwrap();
+        drop(log);
+        let fs = if orderly {
+            manager.delete(&partition(0), NOW).unwrap();
+            drop(manager);
+            fs
+        } else {
+            // The directory goes while nobody looks: what the checkpoints say of it is stale.
+            drop(manager);
+            fs.rename(Path::new("/a/orders-0"), Path::new("/a/gone")).unwrap();
+            fs
+        };
+        let (manager, _) = open(&fs, &["/a"]);
+        assert_eq!(append(&create(&manager, 0)).unwrap(), Offset(1));
+        drop(manager);
+        let (manager, report) = open(&fs, &["/a"]);
+        let log = manager.get(&partition(0)).unwrap();
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(0), Offset(1)));
+        assert!(report.dirs[0].result.as_ref().unwrap().logs[0].result.as_ref().unwrap().damage.is_empty());
+    }
+}
+
+#[test]
 fn an_idle_log_gives_its_files_back_and_wakes_up_again() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().to_str().unwrap();

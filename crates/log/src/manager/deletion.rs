@@ -1,7 +1,7 @@
 //! Deleting partitions: out of sight at once, off the disk later.
 
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use klamm_types::{Timestamp, TopicPartition};
 use uuid::Uuid;
@@ -36,8 +36,14 @@ impl LogManager {
         log.log_dir().check().map_err(LogError::Offline)?;
         let path = log.mark_deleted(&deleted_name(partition)).map_err(LogError::Storage)?;
         let delay_ms = log.config().file_delete_delay_ms;
-        log.log_dir().store_recovery_points([(partition.clone(), None)])?;
+        let dir = Arc::clone(log.log_dir());
+        dir.store_recovery_points([(partition.clone(), None)])?;
         logs.remove(partition);
+        drop(logs);
+        // What the directory's files say of this partition must not be taken for another's of the same name.
+        if let Some(managed) = self.managed(&dir) {
+            self.write_checkpoints(managed)?;
+        }
         self.deleted.lock().unwrap_or_else(PoisonError::into_inner).push(DeletedDir {
             since: now,
             delay_ms,

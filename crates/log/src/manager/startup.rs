@@ -1,6 +1,6 @@
 //! Bringing the directories into service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -109,7 +109,7 @@ impl LogManager {
         let properties = self.identify(path)?;
         let clean_shutdown = CleanShutdown::take(fs, path)?;
         let dir = LogDir::new(Arc::clone(&self.fs), path, Arc::clone(&self.files));
-        let checkpoints = Checkpoints::read(fs, &dir)?;
+        let mut checkpoints = Checkpoints::read(fs, &dir)?;
         let mut strays = Vec::new();
         let mut partitions = Vec::new();
         for entry in fs.list(path).describe("list", path)?.into_iter().filter(|entry| entry.stat.is_dir) {
@@ -121,6 +121,7 @@ impl LogManager {
                 strays.push(entry.name);
             }
         }
+        checkpoints.forget_others(fs, &dir, &partitions)?;
         let open = |partition: &TopicPartition| {
             Log::open(OpenOptions {
                 log_dir: Arc::clone(&dir),
@@ -197,6 +198,32 @@ impl Checkpoints {
             high_watermarks: read(HIGH_WATERMARK_FILE)?.unwrap_or_default(),
             log_starts: read(LOG_START_FILE)?.unwrap_or_default(),
         })
+    }
+
+    /// Forgets partitions that have no directory here, on disk too, so that what is said of them is never taken for
+    /// another partition's of the same name.
+    fn forget_others(
+        &mut self,
+        fs: &dyn LogFs,
+        dir: &LogDir,
+        partitions: &[TopicPartition],
+    ) -> Result<(), LogError> {
+        let here: BTreeSet<&TopicPartition> = partitions.iter().collect();
+        let mut gone = Vec::new();
+        if let Some(points) = &mut self.recovery_points {
+            gone.extend(points.0.extract_if(.., |partition, _| !here.contains(partition)));
+        }
+        dir.store_recovery_points(gone.into_iter().map(|(partition, _)| (partition, None)))?;
+        let named =
+            [(HIGH_WATERMARK_FILE, &mut self.high_watermarks), (LOG_START_FILE, &mut self.log_starts)];
+        for (name, checkpoint) in named {
+            let before = checkpoint.0.len();
+            checkpoint.0.retain(|partition, _| here.contains(partition));
+            if checkpoint.0.len() < before {
+                checkpoint.write(fs, &dir.path().join(name))?;
+            }
+        }
+        Ok(())
     }
 
     fn flush_point(&self, partition: &TopicPartition) -> FlushPoint {
