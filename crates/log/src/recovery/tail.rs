@@ -103,8 +103,8 @@ impl Walk<'_> {
             }
             let next_base = segments.get(i + 1).map(|next| next.base_offset());
             let goes_on = self.segment(segment, i == floor, next_base)?;
-            // What the flush point covers is durable already.
-            if !goes_on || self.expected > self.options.flush_point.offset() {
+            // What the flush point covers is durable already, but for the indexes of a segment sealed since.
+            if !goes_on || next_base.is_some() || self.expected > self.options.flush_point.offset() {
                 self.touch(segment)?;
             }
             if !goes_on {
