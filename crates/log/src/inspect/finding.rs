@@ -227,6 +227,14 @@ pub enum Problem {
         /// The first offset that the producer wrote.
         found: Offset,
     },
+    /// An entry of the transaction index gives the wrong last stable offset.
+    #[error("the entry says that the last stable offset was {entry} then, but that was {found}")]
+    AbortStableOffsetWrong {
+        /// The entry's last stable offset.
+        entry: Offset,
+        /// The first offset that was still open, or the one after the marker.
+        found: Offset,
+    },
     /// A transaction was aborted, and the transaction index does not know.
     #[error("producer {producer_id} aborted a transaction here that the transaction index does not have")]
     AbortNotIndexed {
@@ -286,6 +294,14 @@ pub enum Problem {
     /// What was durable is not there: the recovery point lies past the end of the log (INV9).
     #[error("the recovery point {recovery_point} lies past the log end {log_end_offset}")]
     RecoveryPointPastEnd {
+        /// The recovery point.
+        recovery_point: Offset,
+        /// The log end.
+        log_end_offset: Offset,
+    },
+    /// The directory was closed in order, and the log does not end where it did then.
+    #[error("the log ends at {log_end_offset}, but was closed at {recovery_point}")]
+    NotAsClosed {
         /// The recovery point.
         recovery_point: Offset,
         /// The log end.
@@ -383,6 +399,7 @@ impl Problem {
             Self::AbortWithoutMarker { .. } => ("abort_without_marker", TXN_INDEX_REBUILT),
             Self::AbortMarkerGone => ("abort_marker_gone", "compaction has removed it, or damage hides it"),
             Self::AbortStartWrong { .. } => ("abort_start_wrong", TXN_INDEX_REBUILT),
+            Self::AbortStableOffsetWrong { .. } => ("abort_stable_offset_wrong", TXN_INDEX_REBUILT),
             Self::AbortNotIndexed { .. } => ("abort_not_indexed", TXN_INDEX_REBUILT),
             Self::TooManyTransactions { .. } => ("too_many_transactions", NOTHING),
             Self::SnapshotPastEnd { .. } => ("snapshot_past_end", "recovery removes it at the next start"),
@@ -402,6 +419,10 @@ impl Problem {
             Self::RecoveryPointPastEnd { .. } => (
                 "recovery_point_past_end",
                 "records that had been durable are not there: take them from another replica",
+            ),
+            Self::NotAsClosed { .. } => (
+                "not_as_closed",
+                "something has written since, or offsets in the log or the checkpoint are damaged",
             ),
             Self::HighWatermarkPastEnd { .. } => (
                 "high_watermark_past_end",

@@ -39,6 +39,8 @@ pub(super) struct LogState {
     pub(super) epochs: Option<LeaderEpochCache>,
     /// The least offset that the next batch may have.
     pub(super) expected: Offset,
+    /// From here on every offset has a leader epoch by the checkpoint: the log start, as far as it is known.
+    pub(super) epochs_from: Offset,
     /// The newest leader epoch seen.
     pub(super) epoch: LeaderEpoch,
     /// The last disagreement about an epoch, which is told once.
@@ -53,6 +55,7 @@ impl LogState {
             settled,
             epochs,
             expected: base_offset,
+            epochs_from: Offset(i64::MAX),
             epoch: LeaderEpoch::NONE,
             disagreement: None,
             transactions: Transactions::new(base_offset),

@@ -62,6 +62,9 @@ pub(super) fn check(fs: &dyn LogFs, dir: &Path, checkpointed: &Checkpointed, rep
     let segments = segments_to_check(dir, &files, report);
     let first = segments.first().map_or(Offset::ZERO, |first| first.base_offset);
     let mut state = LogState::new(checkpointed.settled(), epochs, first);
+    if checkpointed.clean_shutdown {
+        state.epochs_from = checkpointed.log_start_offset.unwrap_or(Offset::ZERO);
+    }
     for segment in &segments {
         segment_check::check(fs, segment, &mut state, report);
     }
@@ -221,6 +224,10 @@ fn check_offsets(dir: &Path, checkpointed: &Checkpointed, log_end_offset: Offset
     let past_end = |offset: &Offset| *offset > log_end_offset;
     if let Some(recovery_point) = checkpointed.recovery_point.filter(past_end) {
         report.error(place, Problem::RecoveryPointPastEnd { recovery_point, log_end_offset });
+    }
+    let before_end = |offset: &Offset| *offset < log_end_offset && checkpointed.clean_shutdown;
+    if let Some(recovery_point) = checkpointed.recovery_point.filter(before_end) {
+        report.error(place, Problem::NotAsClosed { recovery_point, log_end_offset });
     }
     if let Some(high_watermark) = checkpointed.high_watermark.filter(past_end) {
         let problem = Problem::HighWatermarkPastEnd { high_watermark, log_end_offset };

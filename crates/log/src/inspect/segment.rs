@@ -188,7 +188,8 @@ impl SegmentWalk<'_> {
 
     /// Looks for the next whole batch with a right checksum, byte by byte.
     fn find_batch(&mut self, mut position: u64) -> std::io::Result<Option<u64>> {
-        let mut buffer = vec![0; BatchScanner::BULK_BUFFER];
+        let room = usize::try_from(self.file.len.saturating_sub(position)).unwrap_or(usize::MAX);
+        let mut buffer = vec![0; room.min(BatchScanner::BULK_BUFFER)];
         while position + HEADER_LEN as u64 <= self.file.len {
             let read = read_up_to_at(self.file.file.as_ref(), &mut buffer, position)?;
             let windows = buffer.get(..read).unwrap_or_default().windows(HEADER_LEN);

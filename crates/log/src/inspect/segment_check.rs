@@ -70,7 +70,8 @@ pub(super) fn check(
         let missing = state.expected.distance_to(segment.base_offset);
         let place = Place::of(&segment.path).offset(state.expected);
         report.note(place, Problem::SegmentGap { missing });
-        state.transactions.has_gaps = true;
+        // Markers may have been among what is missing.
+        state.transactions.on_damage();
         state.expected = segment.base_offset;
     }
     let indexes = open_indexes(fs, segment, report);
@@ -199,7 +200,8 @@ impl Walk<'_> {
         let disagreeing = |offset: Offset| {
             let checkpoint = epochs.epoch_at(offset);
             // What lies before the first entry was there before the log start moved.
-            let is_before = epochs.entries().first().is_some_and(|first| offset < first.start_offset);
+            let is_before = offset < self.state.epochs_from
+                && epochs.entries().first().is_some_and(|first| offset < first.start_offset);
             (checkpoint != Some(epoch) && !is_before).then_some((offset, checkpoint))
         };
         let found = disagreeing(header.base_offset()).or_else(|| disagreeing(header.last_offset()));

@@ -1,6 +1,7 @@
 //! Which transactions are open at one place of a log, and what the transaction indexes say of those that were aborted.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use klamm_record::{BatchHeader, EndTxnMarker, TransactionResult};
 use klamm_types::{Offset, ProducerId};
@@ -16,6 +17,8 @@ use crate::index::AbortedTxn;
 pub(super) struct Transactions {
     /// The first offset that each wrote, as far as it is in the log.
     open: BTreeMap<ProducerId, Offset>,
+    /// The same offsets, in order.
+    starts: BTreeSet<Offset>,
     /// Where the log begins: what lies before it is not known.
     log_first: Offset,
     /// Compaction may have removed the first batches of transactions.
@@ -31,6 +34,8 @@ pub(super) struct Abort {
     producer_id: ProducerId,
     /// Where it began; `None` if that is not known.
     first_offset: Option<Offset>,
+    /// The first offset that is still open, as far as it is in the log, or the one after the marker.
+    last_stable_offset: Offset,
     /// Whether `first_offset` may be later than the first batch that it wrote.
     may_begin_before: bool,
     log_first: Offset,
@@ -41,12 +46,20 @@ impl Transactions {
     const OPEN_MAX: usize = 1_000_000;
 
     pub(super) fn new(log_first: Offset) -> Self {
-        Self { open: BTreeMap::new(), log_first, has_gaps: false, blind: false, is_full: false }
+        Self {
+            open: BTreeMap::new(),
+            starts: BTreeSet::new(),
+            log_first,
+            has_gaps: false,
+            blind: false,
+            is_full: false,
+        }
     }
 
-    /// Batches could not be read here.
+    /// Batches are missing here, or could not be read.
     pub(super) fn on_damage(&mut self) {
         self.open.clear();
+        self.starts.clear();
         self.blind = true;
     }
 
@@ -61,7 +74,10 @@ impl Transactions {
             self.blind = true;
             return first.then_some(Problem::TooManyTransactions { limit: Self::OPEN_MAX });
         }
-        self.open.entry(header.producer_id()).or_insert(header.base_offset());
+        if let Entry::Vacant(vacant) = self.open.entry(header.producer_id()) {
+            vacant.insert(header.base_offset());
+            self.starts.insert(header.base_offset());
+        }
         None
     }
 
@@ -69,9 +85,14 @@ impl Transactions {
     pub(super) fn on_marker(&mut self, header: &BatchHeader, marker: &EndTxnMarker) -> Option<Abort> {
         let producer_id = header.producer_id();
         let first_offset = self.open.remove(&producer_id);
+        if let Some(first_offset) = first_offset {
+            self.starts.remove(&first_offset);
+        }
+        let last_stable_offset = self.starts.first().copied().unwrap_or(header.next_offset());
         (marker.result == TransactionResult::Abort).then_some(Abort {
             producer_id,
             first_offset,
+            last_stable_offset,
             may_begin_before: self.has_gaps || self.blind,
             log_first: self.log_first,
         })
@@ -79,13 +100,20 @@ impl Transactions {
 }
 
 impl Abort {
-    /// Where the transaction began, if `entry` says something that cannot be.
-    fn contradicts(&self, entry: &AbortedTxn) -> Option<Offset> {
-        let found = self.first_offset?;
-        let too_late = entry.first_offset > found;
-        let too_early =
-            entry.first_offset < found && entry.first_offset >= self.log_first && !self.may_begin_before;
-        (too_late || too_early).then_some(found)
+    /// What `entry` says that cannot be.
+    fn contradiction(&self, entry: &AbortedTxn) -> Option<Problem> {
+        if let Some(found) = self.first_offset.filter(|found| self.cannot_be(entry.first_offset, *found)) {
+            return Some(Problem::AbortStartWrong { entry: entry.first_offset, found });
+        }
+        let found = self.last_stable_offset;
+        let wrong = self.cannot_be(entry.last_stable_offset, found);
+        wrong.then_some(Problem::AbortStableOffsetWrong { entry: entry.last_stable_offset, found })
+    }
+
+    /// Whether an entry cannot have an offset, where `found` is in the log. It may be earlier if what was there is not
+    /// in the log any more.
+    fn cannot_be(&self, offset: Offset, found: Offset) -> bool {
+        offset > found || (offset < found && offset >= self.log_first && !self.may_begin_before)
     }
 }
 
@@ -117,8 +145,7 @@ impl TxnCheck {
                 }
                 Some(abort) if abort.producer_id == entry.producer_id => {
                     known = true;
-                    if let Some(found) = abort.contradicts(&entry) {
-                        let problem = Problem::AbortStartWrong { entry: entry.first_offset, found };
+                    if let Some(problem) = abort.contradiction(&entry) {
                         report.error(place, problem);
                     }
                 }
