@@ -49,7 +49,7 @@ fn body(layout: &Layout, structure: &StructLayout) -> String {
             Condition::Always => String::new(),
             Condition::If(condition, _) => format!(" if {condition}"),
         };
-        arms.push_str(&format!("{tag}{guard} => value.{name} = {},\n", read(layout, field)));
+        arms.push_str(&format!("{tag}{guard} => {{\nvalue.{name} = {};\n}}\n", read(layout, field)));
     }
     let tagged = if arms.is_empty() {
         "reader.skip_tagged_fields()?;\n".to_owned()
@@ -125,8 +125,11 @@ fn emit_len_min(layout: &Layout, structure: &StructLayout, out: &mut String) {
     let lengths = runs(structure.versions, |version| layout.struct_len_min(structure, version));
     let mut arms = String::new();
     for (i, (versions, length)) in lengths.iter().enumerate() {
-        let Versions { max, .. } = versions;
-        let pattern = if i + 1 == lengths.len() { "_".to_owned() } else { format!("..={max}") };
+        let pattern = match versions {
+            _ if i + 1 == lengths.len() => "_".to_owned(),
+            Versions { min, max } if min == max => min.to_string(),
+            Versions { min, max } => format!("{min}..={max}"),
+        };
         arms.push_str(&format!("{pattern} => {length},\n"));
     }
     out.push_str(&format!("fn len_min(version: i16) -> usize {{\nmatch version {{\n{arms}}}\n}}\n\n"));

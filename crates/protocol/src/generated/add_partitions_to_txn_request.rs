@@ -183,7 +183,7 @@ impl AddPartitionsToTxnTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=2 => 6,
+            0..=2 => 6,
             _ => 3,
         }
     }

@@ -150,7 +150,7 @@ impl AddPartitionsToTxnTopicResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=2 => 6,
+            0..=2 => 6,
             _ => 3,
         }
     }
@@ -187,7 +187,7 @@ impl AddPartitionsToTxnPartitionResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=2 => 6,
+            0..=2 => 6,
             _ => 7,
         }
     }

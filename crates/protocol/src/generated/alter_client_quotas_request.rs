@@ -83,7 +83,7 @@ impl EntryData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 8,
+            0 => 8,
             _ => 3,
         }
     }
@@ -127,7 +127,7 @@ impl EntityData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 4,
+            0 => 4,
             _ => 3,
         }
     }

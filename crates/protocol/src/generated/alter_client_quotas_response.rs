@@ -92,7 +92,7 @@ impl EntryData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 8,
+            0 => 8,
             _ => 5,
         }
     }
@@ -137,7 +137,7 @@ impl EntityData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 4,
+            0 => 4,
             _ => 3,
         }
     }

@@ -87,7 +87,7 @@ impl AlterConfigsResource {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 7,
+            0..=1 => 7,
             _ => 4,
         }
     }
@@ -131,7 +131,7 @@ impl AlterableConfig {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 4,
+            0..=1 => 4,
             _ => 3,
         }
     }

@@ -99,7 +99,7 @@ impl AlterConfigsResourceResponse {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 7,
+            0..=1 => 7,
             _ => 6,
         }
     }

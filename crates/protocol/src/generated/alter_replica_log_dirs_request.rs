@@ -80,7 +80,7 @@ impl AlterReplicaLogDir {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 6,
+            1 => 6,
             _ => 3,
         }
     }
@@ -118,7 +118,7 @@ impl AlterReplicaLogDirTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 6,
+            1 => 6,
             _ => 3,
         }
     }

@@ -86,7 +86,7 @@ impl AlterReplicaLogDirTopicResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 6,
+            1 => 6,
             _ => 3,
         }
     }
@@ -123,7 +123,7 @@ impl AlterReplicaLogDirPartitionResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 6,
+            1 => 6,
             _ => 7,
         }
     }

@@ -69,14 +69,18 @@ impl ApiVersionsResponse {
                 match tag {
                     0 => {
                         value.supported_features =
-                            reader.array(true, 6, |reader| SupportedFeatureKey::decode(version, reader))?
+                            reader.array(true, 6, |reader| SupportedFeatureKey::decode(version, reader))?;
                     }
-                    1 => value.finalized_features_epoch = reader.int64()?,
+                    1 => {
+                        value.finalized_features_epoch = reader.int64()?;
+                    }
                     2 => {
                         value.finalized_features =
-                            reader.array(true, 6, |reader| FinalizedFeatureKey::decode(version, reader))?
+                            reader.array(true, 6, |reader| FinalizedFeatureKey::decode(version, reader))?;
                     }
-                    3 => value.zk_migration_ready = reader.bool()?,
+                    3 => {
+                        value.zk_migration_ready = reader.bool()?;
+                    }
                     _ => return Ok(false),
                 }
                 Ok(true)
@@ -155,7 +159,7 @@ impl ApiVersion {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=2 => 6,
+            0..=2 => 6,
             _ => 7,
         }
     }

@@ -106,7 +106,7 @@ impl TopicData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 6,
+            0 => 6,
             _ => 3,
         }
     }
@@ -152,7 +152,7 @@ impl PartitionData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 12,
+            0 => 12,
             _ => 29,
         }
     }

@@ -64,9 +64,11 @@ impl BrokerHeartbeatRequest {
         };
         reader.tagged_fields(|tag, reader| {
             match tag {
-                0 if version >= 1 => value.offline_log_dirs = reader.array(true, 16, Reader::uuid)?,
+                0 if version >= 1 => {
+                    value.offline_log_dirs = reader.array(true, 16, Reader::uuid)?;
+                }
                 1 if version >= 2 => {
-                    value.cordoned_log_dirs = reader.optional_array(true, 16, Reader::uuid)?
+                    value.cordoned_log_dirs = reader.optional_array(true, 16, Reader::uuid)?;
                 }
                 _ => return Ok(false),
             }

@@ -189,7 +189,7 @@ impl Member {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 16,
+            0 => 16,
             _ => 17,
         }
     }

@@ -123,7 +123,7 @@ impl CreatableRenewers {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 4,
+            1 => 4,
             _ => 3,
         }
     }

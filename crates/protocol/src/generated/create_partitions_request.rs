@@ -99,7 +99,7 @@ impl CreatePartitionsTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 10,
+            0..=1 => 10,
             _ => 7,
         }
     }
@@ -137,7 +137,7 @@ impl CreatePartitionsAssignment {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 4,
+            0..=1 => 4,
             _ => 2,
         }
     }

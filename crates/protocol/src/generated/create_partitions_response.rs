@@ -85,7 +85,7 @@ impl CreatePartitionsTopicResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 6,
+            0..=1 => 6,
             _ => 5,
         }
     }

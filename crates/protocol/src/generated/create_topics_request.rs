@@ -105,7 +105,7 @@ impl CreatableTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=4 => 16,
+            2..=4 => 16,
             _ => 10,
         }
     }
@@ -146,7 +146,7 @@ impl CreatableReplicaAssignment {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=4 => 8,
+            2..=4 => 8,
             _ => 6,
         }
     }
@@ -189,7 +189,7 @@ impl CreatableTopicConfig {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=4 => 4,
+            2..=4 => 4,
             _ => 3,
         }
     }

@@ -115,7 +115,9 @@ impl CreatableTopicResult {
         if flexible {
             reader.tagged_fields(|tag, reader| {
                 match tag {
-                    0 => value.topic_config_error_code = reader.int16()?,
+                    0 => {
+                        value.topic_config_error_code = reader.int16()?;
+                    }
                     _ => return Ok(false),
                 }
                 Ok(true)
@@ -126,8 +128,8 @@ impl CreatableTopicResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=4 => 6,
-            ..=6 => 12,
+            2..=4 => 6,
+            5..=6 => 12,
             _ => 28,
         }
     }

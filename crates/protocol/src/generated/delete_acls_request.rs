@@ -107,7 +107,7 @@ impl DeleteAclsFilter {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 10,
+            1 => 10,
             _ => 8,
         }
     }

@@ -93,7 +93,7 @@ impl DeleteAclsFilterResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 8,
+            1 => 8,
             _ => 5,
         }
     }
@@ -171,7 +171,7 @@ impl DeleteAclsMatchingAcl {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 14,
+            1 => 14,
             _ => 11,
         }
     }

@@ -84,7 +84,7 @@ impl DeleteRecordsTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 6,
+            0..=1 => 6,
             _ => 3,
         }
     }
@@ -121,7 +121,7 @@ impl DeleteRecordsPartition {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 12,
+            0..=1 => 12,
             _ => 13,
         }
     }

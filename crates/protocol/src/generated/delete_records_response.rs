@@ -84,7 +84,7 @@ impl DeleteRecordsTopicResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 6,
+            0..=1 => 6,
             _ => 3,
         }
     }
@@ -127,7 +127,7 @@ impl DeleteRecordsPartitionResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 14,
+            0..=1 => 14,
             _ => 15,
         }
     }

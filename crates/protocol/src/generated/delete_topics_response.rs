@@ -99,8 +99,8 @@ impl DeletableTopicResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=4 => 4,
-            ..=5 => 5,
+            1..=4 => 4,
+            5 => 5,
             _ => 21,
         }
     }

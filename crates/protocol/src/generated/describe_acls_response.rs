@@ -110,7 +110,7 @@ impl DescribeAclsResource {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 8,
+            1 => 8,
             _ => 5,
         }
     }
@@ -158,7 +158,7 @@ impl AclDescription {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 6,
+            1 => 6,
             _ => 5,
         }
     }

@@ -91,7 +91,7 @@ impl ComponentData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 5,
+            0 => 5,
             _ => 4,
         }
     }

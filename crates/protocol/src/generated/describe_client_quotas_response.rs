@@ -104,7 +104,7 @@ impl EntryData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 8,
+            0 => 8,
             _ => 3,
         }
     }
@@ -148,7 +148,7 @@ impl EntityData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 4,
+            0 => 4,
             _ => 3,
         }
     }

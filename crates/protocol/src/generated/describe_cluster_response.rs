@@ -129,7 +129,7 @@ impl DescribeClusterBroker {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 11,
+            0..=1 => 11,
             _ => 12,
         }
     }

@@ -104,7 +104,7 @@ impl DescribeConfigsResource {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 7,
+            1..=3 => 7,
             _ => 4,
         }
     }

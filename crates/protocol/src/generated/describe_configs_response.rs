@@ -105,7 +105,7 @@ impl DescribeConfigsResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 11,
+            1..=3 => 11,
             _ => 7,
         }
     }
@@ -183,8 +183,8 @@ impl DescribeConfigsResourceResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=2 => 11,
-            ..=3 => 14,
+            1..=2 => 11,
+            3 => 14,
             _ => 9,
         }
     }
@@ -243,7 +243,7 @@ impl DescribeConfigsSynonym {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 5,
+            1..=3 => 5,
             _ => 4,
         }
     }

@@ -85,7 +85,7 @@ impl DescribeDelegationTokenOwner {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 4,
+            1 => 4,
             _ => 3,
         }
     }

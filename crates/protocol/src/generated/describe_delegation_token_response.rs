@@ -116,8 +116,8 @@ impl DescribedDelegationToken {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 38,
-            ..=2 => 30,
+            1 => 38,
+            2 => 30,
             _ => 32,
         }
     }
@@ -179,7 +179,7 @@ impl DescribedDelegationTokenRenewer {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 4,
+            1 => 4,
             _ => 3,
         }
     }

@@ -121,9 +121,9 @@ impl DescribedGroup {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=2 => 14,
-            ..=4 => 18,
-            ..=5 => 12,
+            0..=2 => 14,
+            3..=4 => 18,
+            5 => 12,
             _ => 13,
         }
     }
@@ -197,8 +197,8 @@ impl DescribedGroupMember {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 14,
-            ..=4 => 16,
+            0..=3 => 14,
+            4 => 16,
             _ => 7,
         }
     }

@@ -83,7 +83,7 @@ impl DescribableLogDirTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 6,
+            1 => 6,
             _ => 3,
         }
     }

@@ -115,9 +115,9 @@ impl DescribeLogDirsResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 8,
-            ..=3 => 5,
-            ..=4 => 21,
+            1 => 8,
+            2..=3 => 5,
+            4 => 21,
             _ => 22,
         }
     }
@@ -169,7 +169,7 @@ impl DescribeLogDirsTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 6,
+            1 => 6,
             _ => 3,
         }
     }
@@ -215,7 +215,7 @@ impl DescribeLogDirsPartition {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 21,
+            1 => 21,
             _ => 22,
         }
     }

@@ -162,7 +162,7 @@ impl PartitionData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 25,
+            0..=1 => 25,
             _ => 26,
         }
     }
@@ -225,8 +225,8 @@ impl ReplicaState {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 13,
-            ..=1 => 29,
+            0 => 13,
+            1 => 29,
             _ => 45,
         }
     }

@@ -169,7 +169,7 @@ impl DescribeShareGroupOffsetsResponsePartition {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 20,
+            0 => 20,
             _ => 28,
         }
     }

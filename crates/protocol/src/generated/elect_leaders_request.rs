@@ -98,7 +98,7 @@ impl TopicPartitions {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 6,
+            0..=1 => 6,
             _ => 3,
         }
     }

@@ -93,7 +93,7 @@ impl ReplicaElectionResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 6,
+            0..=1 => 6,
             _ => 3,
         }
     }

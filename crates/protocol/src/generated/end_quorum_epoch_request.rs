@@ -94,7 +94,7 @@ impl TopicData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 6,
+            0 => 6,
             _ => 3,
         }
     }
@@ -151,7 +151,7 @@ impl PartitionData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 16,
+            0 => 16,
             _ => 14,
         }
     }

@@ -42,7 +42,7 @@ impl EndQuorumEpochResponse {
                 match tag {
                     0 => {
                         value.node_endpoints =
-                            reader.array(true, 8, |reader| NodeEndpoint::decode(version, reader))?
+                            reader.array(true, 8, |reader| NodeEndpoint::decode(version, reader))?;
                     }
                     _ => return Ok(false),
                 }
@@ -108,7 +108,7 @@ impl TopicData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 6,
+            0 => 6,
             _ => 3,
         }
     }
@@ -154,7 +154,7 @@ impl PartitionData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 14,
+            0 => 14,
             _ => 15,
         }
     }

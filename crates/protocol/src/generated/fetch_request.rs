@@ -94,8 +94,12 @@ impl FetchRequest {
         if flexible {
             reader.tagged_fields(|tag, reader| {
                 match tag {
-                    0 => value.cluster_id = reader.optional_string(true)?,
-                    1 if version >= 15 => value.replica_state = ReplicaState::decode(version, reader)?,
+                    0 => {
+                        value.cluster_id = reader.optional_string(true)?;
+                    }
+                    1 if version >= 15 => {
+                        value.replica_state = ReplicaState::decode(version, reader)?;
+                    }
                     _ => return Ok(false),
                 }
                 Ok(true)
@@ -226,8 +230,8 @@ impl FetchTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=11 => 6,
-            ..=12 => 3,
+            4..=11 => 6,
+            12 => 3,
             _ => 18,
         }
     }
@@ -300,8 +304,12 @@ impl FetchPartition {
         if flexible {
             reader.tagged_fields(|tag, reader| {
                 match tag {
-                    0 if version >= 17 => value.replica_directory_id = reader.uuid()?,
-                    1 if version >= 18 => value.high_watermark = reader.int64()?,
+                    0 if version >= 17 => {
+                        value.replica_directory_id = reader.uuid()?;
+                    }
+                    1 if version >= 18 => {
+                        value.high_watermark = reader.int64()?;
+                    }
                     _ => return Ok(false),
                 }
                 Ok(true)
@@ -312,9 +320,9 @@ impl FetchPartition {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=4 => 16,
-            ..=8 => 24,
-            ..=11 => 28,
+            4 => 16,
+            5..=8 => 24,
+            9..=11 => 28,
             _ => 33,
         }
     }
@@ -385,8 +393,8 @@ impl ForgottenTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=11 => 6,
-            ..=12 => 3,
+            7..=11 => 6,
+            12 => 3,
             _ => 18,
         }
     }

@@ -51,7 +51,7 @@ impl FetchResponse {
                 match tag {
                     0 if version >= 16 => {
                         value.node_endpoints =
-                            reader.array(true, 11, |reader| NodeEndpoint::decode(version, reader))?
+                            reader.array(true, 11, |reader| NodeEndpoint::decode(version, reader))?;
                     }
                     _ => return Ok(false),
                 }
@@ -128,8 +128,8 @@ impl FetchableTopicResponse {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=11 => 6,
-            ..=12 => 3,
+            4..=11 => 6,
+            12 => 3,
             _ => 18,
         }
     }
@@ -218,9 +218,15 @@ impl PartitionData {
         if flexible {
             reader.tagged_fields(|tag, reader| {
                 match tag {
-                    0 => value.diverging_epoch = EpochEndOffset::decode(version, reader)?,
-                    1 => value.current_leader = LeaderIdAndEpoch::decode(version, reader)?,
-                    2 => value.snapshot_id = SnapshotId::decode(version, reader)?,
+                    0 => {
+                        value.diverging_epoch = EpochEndOffset::decode(version, reader)?;
+                    }
+                    1 => {
+                        value.current_leader = LeaderIdAndEpoch::decode(version, reader)?;
+                    }
+                    2 => {
+                        value.snapshot_id = SnapshotId::decode(version, reader)?;
+                    }
                     _ => return Ok(false),
                 }
                 Ok(true)
@@ -231,9 +237,9 @@ impl PartitionData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=4 => 30,
-            ..=10 => 38,
-            ..=11 => 42,
+            4 => 30,
+            5..=10 => 38,
+            11 => 42,
             _ => 37,
         }
     }
@@ -417,7 +423,7 @@ impl AbortedTransaction {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=11 => 16,
+            4..=11 => 16,
             _ => 17,
         }
     }

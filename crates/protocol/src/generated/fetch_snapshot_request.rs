@@ -47,7 +47,9 @@ impl FetchSnapshotRequest {
         };
         reader.tagged_fields(|tag, reader| {
             match tag {
-                0 => value.cluster_id = reader.optional_string(true)?,
+                0 => {
+                    value.cluster_id = reader.optional_string(true)?;
+                }
                 _ => return Ok(false),
             }
             Ok(true)
@@ -129,7 +131,9 @@ impl PartitionSnapshot {
         };
         reader.tagged_fields(|tag, reader| {
             match tag {
-                0 if version >= 1 => value.replica_directory_id = reader.uuid()?,
+                0 if version >= 1 => {
+                    value.replica_directory_id = reader.uuid()?;
+                }
                 _ => return Ok(false),
             }
             Ok(true)

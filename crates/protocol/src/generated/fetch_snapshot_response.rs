@@ -43,7 +43,7 @@ impl FetchSnapshotResponse {
             match tag {
                 0 if version >= 1 => {
                     value.node_endpoints =
-                        reader.array(true, 8, |reader| NodeEndpoint::decode(version, reader))?
+                        reader.array(true, 8, |reader| NodeEndpoint::decode(version, reader))?;
                 }
                 _ => return Ok(false),
             }
@@ -139,7 +139,9 @@ impl PartitionSnapshot {
         };
         reader.tagged_fields(|tag, reader| {
             match tag {
-                0 => value.current_leader = LeaderIdAndEpoch::decode(version, reader)?,
+                0 => {
+                    value.current_leader = LeaderIdAndEpoch::decode(version, reader)?;
+                }
                 _ => return Ok(false),
             }
             Ok(true)

@@ -87,7 +87,7 @@ impl AlterConfigsResource {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 7,
+            0 => 7,
             _ => 4,
         }
     }
@@ -137,7 +137,7 @@ impl AlterableConfig {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 5,
+            0 => 5,
             _ => 4,
         }
     }

@@ -132,7 +132,7 @@ impl JoinGroupRequestProtocol {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=5 => 6,
+            0..=5 => 6,
             _ => 3,
         }
     }

@@ -154,8 +154,8 @@ impl JoinGroupResponseMember {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=4 => 6,
-            ..=5 => 8,
+            0..=4 => 6,
+            5 => 8,
             _ => 4,
         }
     }

@@ -81,7 +81,7 @@ impl Voter {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 5,
+            0 => 5,
             _ => 21,
         }
     }

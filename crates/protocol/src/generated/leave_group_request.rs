@@ -101,8 +101,8 @@ impl MemberIdentity {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 4,
-            ..=4 => 3,
+            3 => 4,
+            4 => 3,
             _ => 4,
         }
     }

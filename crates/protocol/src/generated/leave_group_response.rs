@@ -105,7 +105,7 @@ impl MemberResponse {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 6,
+            3 => 6,
             _ => 5,
         }
     }

@@ -83,7 +83,7 @@ impl ConfigResource {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 2,
+            0 => 2,
             _ => 3,
         }
     }

@@ -94,9 +94,9 @@ impl ListedGroup {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=2 => 4,
-            ..=3 => 3,
-            ..=4 => 4,
+            0..=2 => 4,
+            3 => 3,
+            4 => 4,
             _ => 5,
         }
     }

@@ -102,7 +102,7 @@ impl ListOffsetsTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=5 => 6,
+            1..=5 => 6,
             _ => 3,
         }
     }
@@ -151,8 +151,8 @@ impl ListOffsetsPartition {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 12,
-            ..=5 => 16,
+            1..=3 => 12,
+            4..=5 => 16,
             _ => 17,
         }
     }

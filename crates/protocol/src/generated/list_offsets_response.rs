@@ -86,7 +86,7 @@ impl ListOffsetsTopicResponse {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=5 => 6,
+            1..=5 => 6,
             _ => 3,
         }
     }
@@ -141,8 +141,8 @@ impl ListOffsetsPartitionResponse {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 22,
-            ..=5 => 26,
+            1..=3 => 22,
+            4..=5 => 26,
             _ => 27,
         }
     }

@@ -156,7 +156,7 @@ impl MetadataRequestTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=9 => 2,
+            0..=9 => 2,
             _ => 18,
         }
     }

@@ -145,8 +145,8 @@ impl MetadataResponseBroker {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 10,
-            ..=8 => 12,
+            0 => 10,
+            1..=8 => 12,
             _ => 11,
         }
     }
@@ -221,10 +221,10 @@ impl MetadataResponseTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 8,
-            ..=7 => 9,
-            ..=8 => 13,
-            ..=9 => 10,
+            0 => 8,
+            1..=7 => 9,
+            8 => 13,
+            9 => 10,
             _ => 26,
         }
     }
@@ -324,9 +324,9 @@ impl MetadataResponsePartition {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=4 => 18,
-            ..=6 => 22,
-            ..=8 => 26,
+            0..=4 => 18,
+            5..=6 => 22,
+            7..=8 => 26,
             _ => 18,
         }
     }

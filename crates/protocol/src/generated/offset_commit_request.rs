@@ -127,8 +127,8 @@ impl OffsetCommitRequestTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=7 => 6,
-            ..=9 => 3,
+            2..=7 => 6,
+            8..=9 => 3,
             _ => 18,
         }
     }
@@ -190,7 +190,7 @@ impl OffsetCommitRequestPartition {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=5 => 14,
+            2..=5 => 14,
             _ => 18,
         }
     }

@@ -92,8 +92,8 @@ impl OffsetCommitResponseTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=7 => 6,
-            ..=9 => 3,
+            2..=7 => 6,
+            8..=9 => 3,
             _ => 18,
         }
     }
@@ -135,7 +135,7 @@ impl OffsetCommitResponsePartition {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=7 => 6,
+            2..=7 => 6,
             _ => 7,
         }
     }

@@ -143,7 +143,7 @@ impl OffsetFetchRequestTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=5 => 6,
+            1..=5 => 6,
             _ => 3,
         }
     }
@@ -194,7 +194,7 @@ impl OffsetFetchRequestGroup {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=8 => 3,
+            8 => 3,
             _ => 8,
         }
     }
@@ -237,7 +237,7 @@ impl OffsetFetchRequestTopics {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=9 => 3,
+            8..=9 => 3,
             _ => 18,
         }
     }

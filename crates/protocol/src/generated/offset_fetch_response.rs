@@ -113,7 +113,7 @@ impl OffsetFetchResponseTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=5 => 6,
+            1..=5 => 6,
             _ => 3,
         }
     }
@@ -174,7 +174,7 @@ impl OffsetFetchResponsePartition {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=4 => 16,
+            1..=4 => 16,
             _ => 20,
         }
     }
@@ -253,7 +253,7 @@ impl OffsetFetchResponseTopics {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=9 => 3,
+            8..=9 => 3,
             _ => 18,
         }
     }

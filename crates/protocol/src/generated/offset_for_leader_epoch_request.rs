@@ -92,7 +92,7 @@ impl OffsetForLeaderTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 6,
+            2..=3 => 6,
             _ => 3,
         }
     }
@@ -141,7 +141,7 @@ impl OffsetForLeaderPartition {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 12,
+            2..=3 => 12,
             _ => 13,
         }
     }

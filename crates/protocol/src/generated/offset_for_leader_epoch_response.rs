@@ -84,7 +84,7 @@ impl OffsetForLeaderTopicResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 6,
+            2..=3 => 6,
             _ => 3,
         }
     }
@@ -136,7 +136,7 @@ impl EpochEndOffset {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 18,
+            2..=3 => 18,
             _ => 19,
         }
     }

@@ -97,8 +97,8 @@ impl TopicProduceData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=8 => 6,
-            ..=12 => 3,
+            3..=8 => 6,
+            9..=12 => 3,
             _ => 18,
         }
     }
@@ -146,7 +146,7 @@ impl PartitionProduceData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=8 => 8,
+            3..=8 => 8,
             _ => 6,
         }
     }

@@ -44,7 +44,7 @@ impl ProduceResponse {
                 match tag {
                     0 if version >= 10 => {
                         value.node_endpoints =
-                            reader.array(true, 11, |reader| NodeEndpoint::decode(version, reader))?
+                            reader.array(true, 11, |reader| NodeEndpoint::decode(version, reader))?;
                     }
                     _ => return Ok(false),
                 }
@@ -115,8 +115,8 @@ impl TopicProduceResponse {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=8 => 6,
-            ..=12 => 3,
+            3..=8 => 6,
+            9..=12 => 3,
             _ => 18,
         }
     }
@@ -193,7 +193,9 @@ impl PartitionProduceResponse {
         if flexible {
             reader.tagged_fields(|tag, reader| {
                 match tag {
-                    0 if version >= 10 => value.current_leader = LeaderIdAndEpoch::decode(version, reader)?,
+                    0 if version >= 10 => {
+                        value.current_leader = LeaderIdAndEpoch::decode(version, reader)?;
+                    }
                     _ => return Ok(false),
                 }
                 Ok(true)
@@ -204,9 +206,9 @@ impl PartitionProduceResponse {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=4 => 22,
-            ..=7 => 30,
-            ..=8 => 36,
+            3..=4 => 22,
+            5..=7 => 30,
+            8 => 36,
             _ => 33,
         }
     }

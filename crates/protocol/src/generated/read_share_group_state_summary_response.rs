@@ -126,7 +126,7 @@ impl PartitionResult {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 24,
+            0 => 24,
             _ => 28,
         }
     }

@@ -113,7 +113,7 @@ impl SyncGroupRequestAssignment {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=3 => 6,
+            0..=3 => 6,
             _ => 3,
         }
     }

@@ -145,7 +145,7 @@ impl TxnOffsetCommitRequestTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=2 => 6,
+            0..=2 => 6,
             _ => 3,
         }
     }
@@ -202,7 +202,7 @@ impl TxnOffsetCommitRequestPartition {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 14,
+            0..=1 => 14,
             _ => 18,
         }
     }

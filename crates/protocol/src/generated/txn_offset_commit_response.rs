@@ -86,7 +86,7 @@ impl TxnOffsetCommitResponseTopic {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=2 => 6,
+            0..=2 => 6,
             _ => 3,
         }
     }
@@ -123,7 +123,7 @@ impl TxnOffsetCommitResponsePartition {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=2 => 6,
+            0..=2 => 6,
             _ => 7,
         }
     }

@@ -37,7 +37,9 @@ impl UpdateRaftVoterResponse {
         };
         reader.tagged_fields(|tag, reader| {
             match tag {
-                0 => value.current_leader = CurrentLeader::decode(version, reader)?,
+                0 => {
+                    value.current_leader = CurrentLeader::decode(version, reader)?;
+                }
                 _ => return Ok(false),
             }
             Ok(true)

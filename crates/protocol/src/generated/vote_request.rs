@@ -131,8 +131,8 @@ impl PartitionData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 25,
-            ..=1 => 57,
+            0 => 25,
+            1 => 57,
             _ => 58,
         }
     }

@@ -39,7 +39,7 @@ impl VoteResponse {
             match tag {
                 0 if version >= 1 => {
                     value.node_endpoints =
-                        reader.array(true, 8, |reader| NodeEndpoint::decode(version, reader))?
+                        reader.array(true, 8, |reader| NodeEndpoint::decode(version, reader))?;
                 }
                 _ => return Ok(false),
             }

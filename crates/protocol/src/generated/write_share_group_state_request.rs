@@ -126,7 +126,7 @@ impl PartitionData {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=0 => 22,
+            0 => 22,
             _ => 26,
         }
     }

@@ -81,7 +81,7 @@ impl WritableTxnMarker {
 
     fn len_min(version: i16) -> usize {
         match version {
-            ..=1 => 17,
+            1 => 17,
             _ => 18,
         }
     }
