@@ -7,6 +7,10 @@ use klamm_codegen::schema::MessageKind;
 
 use crate::recode::{for_every_version, recode};
 
+/// Versions within the oracle's range of an API that its request cannot do.
+const UNKNOWN_TO_THEM: [(&str, i16); 3] =
+    [("InitProducerIdRequest", 6), ("OffsetCommitRequest", 10), ("OffsetFetchRequest", 10)];
+
 /// What the oracle makes of a body; `None` if it does not know the version.
 fn theirs(kind: &MessageKind, version: i16, body: &Bytes) -> Option<Result<Bytes, String>> {
     let (MessageKind::Request { key, .. } | MessageKind::Response { key }) = kind else {
@@ -43,8 +47,9 @@ fn kafka_protocol_reads_and_writes_the_same_bytes() {
                 assert_eq!(theirs, ours, "{context}");
                 compared.insert((layout.name().to_owned(), version));
             }
+            Some(Err(_)) if UNKNOWN_TO_THEM.contains(&(layout.name(), version)) => {}
             Some(Err(error)) => panic!("{context}: {error} in {ours:02x?}"),
         }
     });
-    assert!(compared.len() > 500, "only {} versions of messages compared", compared.len());
+    assert!(compared.len() >= 577, "only {} versions of messages compared", compared.len());
 }
