@@ -1,7 +1,8 @@
 //! The Java program, run over many messages at once.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use klamm_tests::tools::{Jars, ToolError, workspace};
@@ -44,6 +45,16 @@ impl Judge {
         verdicts
     }
 
+    /// The archive that carries the published schemas.
+    pub(crate) fn clients_jar(&self) -> PathBuf {
+        let entries = fs::read_dir(self.jars.directory()).unwrap().map(|entry| entry.unwrap().path());
+        let is_clients = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("kafka-clients-") && name.ends_with(".jar")
+        };
+        entries.filter(is_clients).min().expect("kafka-clients among the jars")
+    }
+
     /// Kafka's tables of APIs and errors, as lines.
     pub(crate) fn facts(&self) -> String {
         self.run("facts", "")
@@ -52,7 +63,7 @@ impl Judge {
     fn run(&self, verb: &str, input: &str) -> String {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("cases");
-        std::fs::write(&file, input).unwrap();
+        fs::write(&file, input).unwrap();
         let program = workspace().join("tests/tests/wire/WireJudge.java");
         // Java compiles a single source file by itself.
         let output = self
