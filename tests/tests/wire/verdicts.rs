@@ -104,7 +104,7 @@ fn damaged_messages_find_the_same_verdict() {
             (Ok(_), Err(reason)) => panic!("{context}: we accept, Kafka says {reason}"),
             // Where the two differ, the body was not what Kafka itself would have written.
             (Err(error), Ok(theirs)) => {
-                assert_ne!(theirs, case.body, "{context}: Kafka accepts, we say {error}")
+                assert_ne!(theirs, case.body, "{context}: Kafka accepts, we say {error}");
             }
         }
     }
