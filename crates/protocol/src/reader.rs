@@ -32,7 +32,7 @@ impl Budget {
     }
 
     /// For a request that arrived in a frame of `frame_len` bytes: eight times its length and 64 KiB, as the
-    /// structures of a request with many short names take four to five times their length; at most
+    /// structures of a request with many short names take up to six times its length; at most
     /// [`Self::REQUEST_BYTES_MAX`].
     pub fn for_request(frame_len: usize) -> Self {
         let bytes = frame_len.saturating_mul(8).saturating_add(64 << 10).min(Self::REQUEST_BYTES_MAX);

@@ -183,3 +183,25 @@ fn the_largest_request_stays_below_the_ceiling() {
     assert!(peak <= Budget::REQUEST_BYTES_MAX, "{peak}");
     assert!(peak <= 8 * frame.len() + (64 << 10), "{peak} for a frame of {}", frame.len());
 }
+
+#[test]
+fn requests_with_many_short_names_fit_their_budget() {
+    let layouts = klamm_codegen::layouts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("schema")).unwrap();
+    let mut decoded = 0;
+    for layout in layouts.iter().filter(|layout| matches!(layout.kind, MessageKind::Request { .. })) {
+        for version in layout.versions.iter() {
+            for seed in 0..6 {
+                let bounds = Bounds { elements_max: if seed % 2 == 0 { 40 } else { 6 }, bytes_max: 12 };
+                let frame = Bytes::from(Sampler::new(seed, bounds).message(layout, version));
+                // What is lent to short requests beside their eightfold length is not needed.
+                let budget = Budget::new(8 * frame.len(), Budget::REQUEST_ELEMENTS_MAX);
+                if frame.len() >= 200 {
+                    let outcome = decode(&layout.kind, version, &frame, budget);
+                    assert_eq!(outcome, Some(Ok(())), "{} version {version} seed {seed}", layout.name());
+                    decoded += 1;
+                }
+            }
+        }
+    }
+    assert!(decoded > 300, "only {decoded} requests are long enough");
+}
