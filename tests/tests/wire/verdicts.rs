@@ -158,8 +158,11 @@ fn the_listing_is_what_kafka_publishes() {
     klamm_codegen::import(&judge.clients_jar(), &paths).unwrap();
     let committed = Paths::of_workspace(workspace()).schema;
     let read = |folder: &Path| -> BTreeMap<_, _> {
-        let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
-        entries.map(|entry| (entry.file_name(), fs::read_to_string(entry.path()).unwrap())).collect()
+        let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let listings = paths.filter(|path| path.extension().is_some_and(|found| found == "schema"));
+        listings
+            .map(|path| (path.file_name().unwrap().to_owned(), fs::read_to_string(path).unwrap()))
+            .collect()
     };
     let published = read(&paths.schema);
     assert!(published.len() > 80, "only {} files", published.len());
