@@ -72,18 +72,27 @@ impl FrameLimits {
 pub struct FrameDecoder {
     buffer: BytesMut,
     limits: FrameLimits,
+    /// What the next read is granted at least: more after each read that filled its room, as a client does that
+    /// sends many requests at once; less again when reads come in small.
+    grant: usize,
+    /// Whether the room granted last was found full.
+    was_full: bool,
 }
 
 impl FrameDecoder {
     /// A decoder at the start of a stream; nothing is allocated yet.
     pub fn new(limits: FrameLimits) -> Self {
-        Self { buffer: BytesMut::new(), limits }
+        Self { buffer: BytesMut::new(), limits, grant: GRANT_LEN_MIN, was_full: false }
     }
 
     /// Where the next bytes of the stream go: append them. It has room for some, for as many as the frame under
     /// way still needs if that is no more than the limits grant.
     pub fn buffer(&mut self) -> &mut BytesMut {
-        let grant = self.missing().clamp(GRANT_LEN_MIN, self.limits.grant.max(GRANT_LEN_MIN));
+        let grant_max = self.limits.grant.max(GRANT_LEN_MIN);
+        let wanted = if self.was_full { self.grant.saturating_mul(2) } else { self.grant / 2 };
+        self.grant = wanted.clamp(GRANT_LEN_MIN, grant_max);
+        self.was_full = false;
+        let grant = self.missing().clamp(self.grant, grant_max);
         if self.buffer.capacity() - self.buffer.len() < grant {
             self.buffer.reserve(grant);
         }
@@ -112,6 +121,7 @@ impl FrameDecoder {
     /// # Errors
     /// [`FrameError`]; every later call gives the same error.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
+        self.was_full |= !self.buffer.is_empty() && self.buffer.len() == self.buffer.capacity();
         let Some(prefix) = self.buffer.first_chunk::<PREFIX_LEN>() else {
             return Ok(None);
         };
@@ -207,6 +217,38 @@ mod tests {
             frames.extend(all(&mut slow));
         }
         assert_eq!(frames, bodies);
+    }
+
+    /// Reads as a socket does: whatever there is, up to the room in the buffer.
+    fn read(decoder: &mut FrameDecoder, stream: &mut &[u8]) -> usize {
+        let buffer = decoder.buffer();
+        let room = buffer.capacity() - buffer.len();
+        let (part, rest) = stream.split_at(room.min(stream.len()));
+        buffer.extend_from_slice(part);
+        *stream = rest;
+        room
+    }
+
+    #[test]
+    fn reads_grow_while_they_fill_their_room_and_shrink_again() {
+        let limits = FrameLimits::for_requests(100);
+        let mut decoder = FrameDecoder::new(limits);
+        let stream = framed(&[1; 96]).repeat(20_000);
+        let (mut rest, mut reads, mut frames) = (stream.as_slice(), 0, 0);
+        while !rest.is_empty() {
+            let room = read(&mut decoder, &mut rest);
+            assert!(room <= 4 * limits.grant, "{room}");
+            frames += all(&mut decoder).len();
+            reads += 1;
+        }
+        assert_eq!(frames, 20_000);
+        assert!(reads <= stream.len() / limits.grant + 10, "{reads} reads");
+        for _ in 0..10 {
+            let body = framed(&[2; 96]);
+            read(&mut decoder, &mut body.as_slice());
+            assert_eq!(all(&mut decoder).len(), 1);
+        }
+        assert_eq!(decoder.grant, GRANT_LEN_MIN);
     }
 
     #[test]
