@@ -1,13 +1,14 @@
 //! The chores of this workspace, as `cargo xtask VERB`.
 //!
 //! **For:** the one test command (`ci`), the rules that no compiler checks (`tidy`), the proof that the tests see
-//! known bugs (`mutants`), and the one verb that changes sources (`fix`).
+//! known bugs (`mutants`), and the verbs that change sources (`fix`, `codegen`).
 //!
-//! **Not for:** anything a user runs. It sees no crate of the product.
+//! **Not for:** anything a user runs. It sees no crate of the product, only the generator of one.
 //!
 //! **Called by:** developers and `.ci/run`. **Calls:** cargo, git, and what cargo built.
 
 mod ci;
+mod codegen;
 mod command;
 mod fix;
 mod mutants;
@@ -35,6 +36,8 @@ enum Verb {
     Ci(ci::Options),
     /// Applies what clippy can repair by itself, then formats
     Fix,
+    /// Writes the wire protocol's message code anew from its listing
+    Codegen(codegen::Options),
     /// Checks layers, purity, sizes, names, texts and manifests
     Tidy(tidy::Options),
     /// Builds known bugs back in, one at a time, and demands that the tests fail
@@ -56,6 +59,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
     let workspace = Workspace::load()?;
     match verb {
         Verb::Ci(options) => ci::run(&workspace, &options),
+        Verb::Codegen(options) => codegen::run(&workspace, &options),
         Verb::Fix => fix::run(&workspace),
         Verb::Tidy(options) => tidy::run(&workspace, &options),
         Verb::Mutants(options) => mutants::run(&workspace, &options),

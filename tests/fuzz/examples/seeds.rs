@@ -3,6 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use klamm_codegen::sample::{Bounds, Sampler};
+use klamm_codegen::schema::MessageKind;
+use klamm_fuzz::wire;
+use klamm_protocol::messages::MetadataRequest;
+use klamm_protocol::{ApiKey, RequestHead, Writer};
 use klamm_record::{BatchBuilder, Codec, EndTxnMarker, HEADER_LEN, NewRecord, TransactionResult};
 use klamm_types::{CoordinatorEpoch, LeaderEpoch, ProducerEpoch, ProducerId, Timestamp};
 
@@ -15,7 +20,41 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, bytes) in record_batches()? {
         fs::write(directory.join(name), bytes)?;
     }
+    let directory = Path::new(&corpus).join("wire_message");
+    fs::create_dir_all(&directory)?;
+    for (name, bytes) in wire_messages()? {
+        fs::write(directory.join(name), bytes)?;
+    }
     Ok(())
+}
+
+/// Every request and response in its newest version, and a stream of two requests.
+fn wire_messages() -> Result<Vec<(String, Vec<u8>)>, Box<dyn std::error::Error>> {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/protocol/schema");
+    let mut seeds = Vec::new();
+    for layout in klamm_codegen::layouts(&schema)? {
+        let (key, is_request) = match layout.kind {
+            MessageKind::Request { key, .. } => (key, true),
+            MessageKind::Response { key } => (key, false),
+            MessageKind::Header | MessageKind::Data => continue,
+        };
+        let key = ApiKey::from_code(key).ok_or("a key of the listing")?;
+        let version = key.versions().max();
+        let selector = wire::selector(key, version, is_request).ok_or("a version of the table")?;
+        let mut sampler = Sampler::new(1, Bounds { elements_max: 2, bytes_max: 6 });
+        let bytes = [&selector.to_be_bytes()[..], &sampler.message(&layout, version)].concat();
+        seeds.push((format!("{}-{version}", layout.name()), bytes));
+    }
+    let mut stream = vec![0, 0];
+    for version in [8, 12] {
+        let mut writer = Writer::framed();
+        let client_id = Some("seed".to_owned());
+        RequestHead { key: ApiKey::Metadata, version, correlation_id: 1, client_id }.encode(&mut writer)?;
+        MetadataRequest::default().encode(version, &mut writer)?;
+        stream.extend_from_slice(&writer.finish()?.into_bytes().map_err(|_| "all in memory")?);
+    }
+    seeds.push(("frames".to_owned(), stream));
+    Ok(seeds)
 }
 
 /// Batches of every codec and kind, small: libFuzzer's mutations are most effective below a few hundred bytes.

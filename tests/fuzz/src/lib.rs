@@ -1,5 +1,7 @@
 //! What fuzz targets share: an allocator that counts.
 
+pub mod wire;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
