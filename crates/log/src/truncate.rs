@@ -125,6 +125,7 @@ impl Log {
             return Ok(());
         }
         write_epochs(self.dir.fs(), &self.dir.file(LEADER_EPOCH_FILE), &epochs)?;
+        self.dir.sync()?;
         *self.epochs.write().unwrap_or_else(PoisonError::into_inner) = epochs;
         Ok(())
     }
