@@ -118,8 +118,10 @@ impl Log {
         let log_start = options.log_start_offset.clamp(tail.segments[0].base_offset(), tail.log_end);
         let (epochs, epochs_changed) = epochs::pass(&dir, &tail, log_start)?;
         let mut producers = Producers::new(options.producers.count_max);
+        let listed = listing.snapshots.len();
         let snapshots =
             usable_snapshots(&dir, listing.snapshots, options.flush_point.offset().min(tail.log_end))?;
+        let snapshots_removed = snapshots.len() < listed;
         let stray_snapshot =
             snapshots.iter().rev().find(|s| !tail.segments.iter().any(|t| t.base_offset() == **s));
         let stray_snapshot = stray_snapshot.copied();
@@ -127,7 +129,9 @@ impl Log {
         if epochs_changed {
             write_epochs(dir.fs(), &dir.file(LEADER_EPOCH_FILE), &epochs)?;
         }
-        let changed = epochs_changed || report.removed_files > 0 || !tail.touched.is_empty();
+        // A snapshot of batches that were lost must not come back once others stand in their place.
+        let names_changed = report.removed_files > 0 || snapshots_removed;
+        let changed = epochs_changed || names_changed || !tail.touched.is_empty();
         for segment in &tail.touched {
             segment.spill_indexes()?;
             segment.sync(true)?;
@@ -322,12 +326,14 @@ impl ActiveSegment {
 }
 
 impl Log {
-    /// Removes the producer snapshots of the offsets that `unwanted` names.
-    pub(crate) fn remove_snapshots(&self, unwanted: impl Fn(Offset) -> bool) -> Result<(), LogError> {
+    /// Removes the producer snapshots of the offsets that `unwanted` names, and tells whether there were any.
+    pub(crate) fn remove_snapshots(&self, unwanted: impl Fn(Offset) -> bool) -> Result<bool, LogError> {
+        let mut removed = false;
         for offset in names::snapshots(&self.dir)?.into_iter().filter(|offset| unwanted(*offset)) {
             let path = self.dir.file(&segment_file_name(offset, FileKind::Snapshot));
             self.dir.log_dir.watch(self.dir.fs().remove_file(&path).describe("remove", &path))?;
+            removed = true;
         }
-        Ok(())
+        Ok(removed)
     }
 }

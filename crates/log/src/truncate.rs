@@ -168,7 +168,10 @@ impl Log {
 
     /// Makes the writer's state again from the files, after a cut at `end`.
     fn reload_writer(&self, writer: &mut Writer, end: Offset, now: Timestamp) -> Result<(), LogError> {
-        self.remove_snapshots(|offset| offset > end)?;
+        if self.remove_snapshots(|offset| offset > end)? {
+            // They tell of batches that are gone: they must not come back once others stand in their place.
+            self.dir.sync()?;
+        }
         writer.stray_snapshot = writer.stray_snapshot.filter(|snapshot| *snapshot <= end);
         let segments = self.segments();
         let log_start = self.log_start_offset();
