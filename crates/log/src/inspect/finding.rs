@@ -329,106 +329,128 @@ fn or_none(epoch: Option<LeaderEpoch>) -> String {
     epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string())
 }
 
-/// What follows from a problem, for whoever has to act on it.
 const BATCHES_LOST: &str = "these records are lost here: take them from another replica";
-const INDEX_REBUILT: &str = "no record is lost: remove the segment's .index and .timeindex files while the \
-                             broker is stopped, and it makes them again";
-const TXN_INDEX_REBUILT: &str = "readers of committed data may see aborted records: take the partition from \
-                                 another replica";
-const CHECK_ORIGIN: &str = "the bytes are as they were written: whatever wrote them was wrong; take the partition \
-                            from another replica";
-const SMALL_LOSS: &str = "nothing is lost: the broker makes it again";
-const NOTHING: &str = "nothing needs to be done";
+const INDEX_WRONG: &str = "no record is lost: remove the segment's .index and .timeindex files while the broker is \
+                           stopped, and it makes them again";
+const TXN_INDEX_WRONG: &str =
+    "readers of committed data may see aborted records: take the partition from another replica";
+const CHECK_ORIGIN: &str = "what wrote these bytes was wrong, or has written since: take the partition from another \
+                            replica";
+const EPOCHS_WRONG: &str = "a follower may cut its log in the wrong place: remove leader-epoch-checkpoint while the \
+                            broker is stopped, and it makes the file again";
+const SNAPSHOT_WRONG: &str =
+    "a producer's records may be refused as repeated: remove the file while the broker is stopped";
 
 impl Problem {
     /// A stable name in lower case with underscores, for programs.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        self.row().0
+        match self {
+            Self::Unreadable { reason: InspectError::Damaged(_) } => "damaged_file",
+            Self::Unreadable { .. } => "unreadable",
+            Self::NoBatch { .. } => "no_batch",
+            Self::TornTail { .. } => "torn_tail",
+            Self::Checksum { .. } => "checksum",
+            Self::Records { .. } => "records",
+            Self::RecordsTooLarge { .. } => "records_too_large",
+            Self::RecordOffsetOrder { .. } => "record_offset_order",
+            Self::Control { .. } => "control_record",
+            Self::MaxTimestamp { .. } => "max_timestamp",
+            Self::OffsetOrder { .. } => "offset_order",
+            Self::OutsideSegment { .. } => "outside_segment",
+            Self::EpochOrder { .. } => "epoch_order",
+            Self::EpochDisagrees { .. } => "epoch_disagrees",
+            Self::EpochPastEnd { .. } => "epoch_past_end",
+            Self::OffsetGaps { .. } => "offset_gaps",
+            Self::SegmentGap { .. } => "segment_gap",
+            Self::IndexSize { .. } => "index_size",
+            Self::IndexEntryInvalid => "index_entry_invalid",
+            Self::IndexOrder => "index_order",
+            Self::IndexUnused { .. } => "index_unused",
+            Self::OffsetEntryNoBatch { .. } => "offset_entry_no_batch",
+            Self::OffsetEntryWrong { .. } => "offset_entry_wrong",
+            Self::TimeEntryWrong { .. } => "time_entry_wrong",
+            Self::TimeEntryPastEnd => "time_entry_past_end",
+            Self::AbortWithoutMarker { .. } => "abort_without_marker",
+            Self::AbortMarkerGone => "abort_marker_gone",
+            Self::AbortStartWrong { .. } => "abort_start_wrong",
+            Self::AbortStableOffsetWrong { .. } => "abort_stable_offset_wrong",
+            Self::AbortNotIndexed { .. } => "abort_not_indexed",
+            Self::TooManyTransactions { .. } => "too_many_transactions",
+            Self::SnapshotPastEnd { .. } => "snapshot_past_end",
+            Self::SnapshotKnowsTooMuch { .. } => "snapshot_knows_too_much",
+            Self::IndexAlone => "index_alone",
+            Self::IndexMissing { .. } => "index_missing",
+            Self::FileMissing { .. } => "file_missing",
+            Self::Leftover => "leftover",
+            Self::UnknownFile => "unknown_file",
+            Self::UnknownDirectory => "unknown_directory",
+            Self::NoSuchPartition { .. } => "no_such_partition",
+            Self::RecoveryPointPastEnd { .. } => "recovery_point_past_end",
+            Self::NotAsClosed { .. } => "not_as_closed",
+            Self::HighWatermarkPastEnd { .. } => "high_watermark_past_end",
+            Self::LogStartPastEnd { .. } => "log_start_past_end",
+        }
     }
 
     /// What it means, and what to do about it.
     #[must_use]
     pub fn meaning(&self) -> &'static str {
-        self.row().1
-    }
-
-    fn row(&self) -> (&'static str, &'static str) {
         match self {
             Self::Unreadable { reason: InspectError::Damaged(_) } => {
-                ("damaged_file", "recovery does without it if it can, and refuses to open the log if not")
+                "recovery does without it if it can, and refuses to open the log if not"
             }
-            Self::Unreadable { .. } => ("unreadable", "look at the disk and at the file's permissions"),
-            Self::NoBatch { .. } => ("no_batch", BATCHES_LOST),
+            Self::Unreadable { .. } => "look at the disk and at the file's permissions",
             Self::TornTail { .. } => {
-                ("torn_tail", "nobody was promised these bytes: recovery cuts them off at the next start")
+                "nobody was promised these bytes: recovery cuts them off at the next start"
             }
-            Self::Checksum { .. } => ("checksum", BATCHES_LOST),
-            Self::Records { .. } => ("records", CHECK_ORIGIN),
-            Self::RecordsTooLarge { .. } => ("records_too_large", NOTHING),
-            Self::RecordOffsetOrder { .. } => ("record_offset_order", CHECK_ORIGIN),
-            Self::Control { .. } => ("control_record", CHECK_ORIGIN),
-            Self::MaxTimestamp { .. } => {
-                ("max_timestamp", "a look-up by time may miss the record, or stop before it")
+            Self::NoBatch { .. } | Self::Checksum { .. } => BATCHES_LOST,
+            Self::Records { .. }
+            | Self::RecordOffsetOrder { .. }
+            | Self::Control { .. }
+            | Self::OffsetOrder { .. }
+            | Self::OutsideSegment { .. }
+            | Self::EpochOrder { .. } => CHECK_ORIGIN,
+            Self::RecordsTooLarge { .. } | Self::TooManyTransactions { .. } => "the rest has been checked",
+            Self::MaxTimestamp { .. } => "a look-up by time may miss the record, or stop before it",
+            Self::EpochDisagrees { .. } => EPOCHS_WRONG,
+            Self::EpochPastEnd { .. } => "the broker drops the entry at the next start",
+            Self::OffsetGaps { .. } | Self::SegmentGap { .. } => {
+                "compaction leaves gaps; a log that is not compacted has none"
             }
-            Self::OffsetOrder { .. } => ("offset_order", CHECK_ORIGIN),
-            Self::OutsideSegment { .. } => ("outside_segment", CHECK_ORIGIN),
-            Self::EpochOrder { .. } => ("epoch_order", CHECK_ORIGIN),
-            Self::EpochDisagrees { .. } => (
-                "epoch_disagrees",
-                "a follower may cut its log in the wrong place: remove leader-epoch-checkpoint while the broker is \
-                 stopped, and it makes the file again",
-            ),
-            Self::EpochPastEnd { .. } => ("epoch_past_end", "the broker drops the entry at the next start"),
-            Self::OffsetGaps { .. } => {
-                ("offset_gaps", "compaction leaves gaps; a log that is not compacted has none")
-            }
-            Self::SegmentGap { .. } => {
-                ("segment_gap", "compaction leaves gaps; a log that is not compacted has none")
-            }
-            Self::IndexSize { .. } => ("index_size", INDEX_REBUILT),
-            Self::IndexEntryInvalid => ("index_entry_invalid", INDEX_REBUILT),
-            Self::IndexOrder => ("index_order", INDEX_REBUILT),
             Self::IndexUnused { .. } => {
-                ("index_unused", "the broker did not come to cut the file to its length; recovery does")
+                "the broker did not come to cut the file to its length; recovery does"
             }
-            Self::OffsetEntryNoBatch { .. } => ("offset_entry_no_batch", INDEX_REBUILT),
-            Self::OffsetEntryWrong { .. } => ("offset_entry_wrong", INDEX_REBUILT),
-            Self::TimeEntryWrong { .. } => ("time_entry_wrong", INDEX_REBUILT),
-            Self::TimeEntryPastEnd => ("time_entry_past_end", INDEX_REBUILT),
-            Self::AbortWithoutMarker { .. } => ("abort_without_marker", TXN_INDEX_REBUILT),
-            Self::AbortMarkerGone => ("abort_marker_gone", "compaction has removed it, or damage hides it"),
-            Self::AbortStartWrong { .. } => ("abort_start_wrong", TXN_INDEX_REBUILT),
-            Self::AbortStableOffsetWrong { .. } => ("abort_stable_offset_wrong", TXN_INDEX_REBUILT),
-            Self::AbortNotIndexed { .. } => ("abort_not_indexed", TXN_INDEX_REBUILT),
-            Self::TooManyTransactions { .. } => ("too_many_transactions", NOTHING),
-            Self::SnapshotPastEnd { .. } => ("snapshot_past_end", "recovery removes it at the next start"),
-            Self::SnapshotKnowsTooMuch { .. } => (
-                "snapshot_knows_too_much",
-                "a producer's records may be refused as repeated: remove the file while the broker is stopped",
-            ),
-            Self::IndexAlone => ("index_alone", "recovery removes it at the next start"),
-            Self::IndexMissing { .. } => ("index_missing", SMALL_LOSS),
-            Self::FileMissing { .. } => ("file_missing", SMALL_LOSS),
-            Self::Leftover => ("leftover", "recovery settles it at the next start"),
-            Self::UnknownFile => ("unknown_file", "it is not looked at"),
-            Self::UnknownDirectory => ("unknown_directory", "it is not looked at"),
-            Self::NoSuchPartition { .. } => {
-                ("no_such_partition", "deleted or moved; the entry goes with time")
+            Self::IndexSize { .. }
+            | Self::IndexEntryInvalid
+            | Self::IndexOrder
+            | Self::OffsetEntryNoBatch { .. }
+            | Self::OffsetEntryWrong { .. }
+            | Self::TimeEntryWrong { .. }
+            | Self::TimeEntryPastEnd => INDEX_WRONG,
+            Self::AbortMarkerGone => "compaction has removed it, or damage hides it",
+            Self::AbortWithoutMarker { .. }
+            | Self::AbortStartWrong { .. }
+            | Self::AbortStableOffsetWrong { .. }
+            | Self::AbortNotIndexed { .. } => TXN_INDEX_WRONG,
+            Self::SnapshotKnowsTooMuch { .. } => SNAPSHOT_WRONG,
+            Self::SnapshotPastEnd { .. } | Self::IndexAlone => "recovery removes it at the next start",
+            Self::IndexMissing { .. } | Self::FileMissing { .. } => {
+                "nothing is lost: the broker makes it again"
             }
-            Self::RecoveryPointPastEnd { .. } => (
-                "recovery_point_past_end",
-                "records that had been durable are not there: take them from another replica",
-            ),
-            Self::NotAsClosed { .. } => (
-                "not_as_closed",
-                "something has written since, or offsets in the log or the checkpoint are damaged",
-            ),
-            Self::HighWatermarkPastEnd { .. } => (
-                "high_watermark_past_end",
-                "committed records are not there: take them from another replica, if they were flushed there",
-            ),
-            Self::LogStartPastEnd { .. } => ("log_start_past_end", "the log is treated as empty"),
+            Self::Leftover => "recovery settles it at the next start",
+            Self::UnknownFile | Self::UnknownDirectory => "it is not looked at",
+            Self::NoSuchPartition { .. } => "deleted or moved; the entry goes with time",
+            Self::RecoveryPointPastEnd { .. } => {
+                "records that had been durable are gone: take them from another replica"
+            }
+            Self::NotAsClosed { .. } => {
+                "something has written since, or offsets in the log or the checkpoint are damaged"
+            }
+            Self::HighWatermarkPastEnd { .. } => {
+                "committed records are not here: take them from another replica"
+            }
+            Self::LogStartPastEnd { .. } => "the log is treated as empty",
         }
     }
 }
