@@ -45,6 +45,8 @@ pub(crate) struct FlushState {
     flushed: Condvar,
     /// A flush has been asked for and has not begun.
     requested: AtomicBool,
+    /// A chore has been asked for and has not begun.
+    chore_requested: AtomicBool,
     listener: Mutex<Option<FlushListener>>,
 }
 
@@ -70,6 +72,15 @@ impl FlushState {
 
     pub(crate) fn clear_requested(&self) {
         self.requested.store(false, Ordering::Release);
+    }
+
+    /// As [`set_requested`](Self::set_requested), for a chore.
+    pub(crate) fn set_chore_requested(&self) -> bool {
+        self.chore_requested.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn clear_chore_requested(&self) {
+        self.chore_requested.store(false, Ordering::Release);
     }
 
     /// Keeps flushes out while the files are cut.

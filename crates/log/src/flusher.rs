@@ -1,4 +1,4 @@
-//! Group commit: a few threads that flush the logs that ask for it.
+//! Group commit: a few threads that flush the logs that ask for it, and do other chores that wait for the disk.
 //!
 //! Two effects merge what would be one sync per append. Appends that come while their log is being flushed share the
 //! next flush of it. And syncs of different logs run side by side, so that the file system commits them together:
@@ -31,9 +31,19 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Each log at most once.
-    waiting: VecDeque<Arc<Log>>,
+    waiting: VecDeque<(Arc<Log>, Task)>,
     stopping: bool,
+}
+
+/// What is asked for. Each task of a log waits at most once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Task {
+    /// Somebody waits for the flushed end to move: these go first.
+    Flush,
+    /// The recovery point should move.
+    Checkpoint,
+    /// The log is idle and should give back its files.
+    Release,
 }
 
 impl Flusher {
@@ -77,7 +87,17 @@ impl FlushQueue {
         if log.flush.set_requested() {
             return;
         }
-        self.lock().waiting.push_back(Arc::clone(log));
+        // Before the chores: somebody waits for this.
+        self.lock().waiting.push_front((Arc::clone(log), Task::Flush));
+        self.0.wake.notify_one();
+    }
+
+    /// Asks for a chore that waits for the disk, and does not wait for it.
+    pub(crate) fn request_chore(&self, log: &Arc<Log>, task: Task) {
+        if log.flush.set_chore_requested() {
+            return;
+        }
+        self.lock().waiting.push_back((Arc::clone(log), task));
         self.0.wake.notify_one();
     }
 
@@ -88,23 +108,36 @@ impl FlushQueue {
     }
 
     fn run(&self) {
-        while let Some(log) = self.next() {
-            // From here on a request asks for another flush: this one may not see what comes now.
-            log.flush.clear_requested();
-            // A failure is known to the directory, whose owner is told; those who wait for this log are woken.
-            if log.flush().is_err() {
+        while let Some((log, task)) = self.next() {
+            // From here on a request asks for another run: this one may not see what comes now. A failure is known to
+            // the directory, whose owner is told; those who wait for this log are woken.
+            let done = match task {
+                Task::Flush => {
+                    log.flush.clear_requested();
+                    self.0.flushes.fetch_add(1, Ordering::Relaxed);
+                    log.flush().is_ok()
+                }
+                Task::Checkpoint => {
+                    log.flush.clear_chore_requested();
+                    log.checkpoint().is_ok()
+                }
+                Task::Release => {
+                    log.flush.clear_chore_requested();
+                    log.release().is_ok()
+                }
+            };
+            if !done {
                 log.wake_flush_waiters();
             }
-            self.0.flushes.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The next log to flush; `None` when there is none left and the flusher stops.
-    fn next(&self) -> Option<Arc<Log>> {
+    /// The next task; `None` when there is none left and the flusher stops.
+    fn next(&self) -> Option<(Arc<Log>, Task)> {
         let mut state = self.lock();
         loop {
-            if let Some(log) = state.waiting.pop_front() {
-                return Some(log);
+            if let Some(next) = state.waiting.pop_front() {
+                return Some(next);
             }
             if state.stopping {
                 return None;

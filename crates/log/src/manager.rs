@@ -216,18 +216,8 @@ impl LogManager {
         for log in self.logs_in(&managed.dir) {
             log.release()?;
         }
-        self.write_checkpoints(managed)?;
+        self.write_checkpoints(managed, &self.logs_in(&managed.dir))?;
         CleanShutdown { broker_epoch }.write(self.fs.as_ref(), managed.dir.path())
-    }
-
-    /// Writes the recovery points, high watermarks and log starts of a directory.
-    fn write_checkpoints(&self, managed: &ManagedDir) -> Result<(), LogError> {
-        let logs = self.logs_in(&managed.dir);
-        managed
-            .dir
-            .store_recovery_points(logs.iter().map(|l| (l.partition().clone(), Some(l.recovery_point()))))?;
-        self.write_high_watermarks(managed, &logs)?;
-        self.write_log_starts(managed, &logs)
     }
 
     /// How many files are open.

@@ -48,6 +48,17 @@ fn append(log: &Log) -> Result<Offset, AppendError> {
         .map(|info| info.last_offset.next())
 }
 
+/// Waits until `condition` holds; fails after half a minute.
+fn eventually(condition: impl Fn() -> bool) {
+    for _ in 0..30_000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("it did not come true");
+}
+
 #[test]
 fn an_orderly_shutdown_leaves_its_mark_and_nothing_to_recover() {
     let fs = MemoryFs::new();
@@ -161,7 +172,9 @@ fn a_partition_made_again_inherits_nothing() {
         }
         log.advance_high_watermark(Offset(300));
         log.advance_log_start(Offset(200)).unwrap();
-        manager.tick(NOW.plus_millis(65_000)).unwrap();
+        manager.tick(NOW.plus_millis(61_000)).unwrap();
+        eventually(|| log.recovery_point() == Offset(300));
+        manager.tick(NOW.plus_millis(67_000)).unwrap();
         drop(log);
         let fs = if orderly {
             manager.delete(&partition(0), NOW).unwrap();
@@ -193,11 +206,9 @@ fn an_idle_log_gives_its_files_back_and_wakes_up_again() {
         append(&log).unwrap();
     }
     assert!(manager.open_files() > 0);
-    // First it is flushed, then it rests.
     manager.tick(NOW.plus_millis(70_000)).unwrap();
-    assert!(log.wait_flushed(Offset(500), Duration::from_secs(30)));
-    manager.tick(NOW.plus_millis(71_000)).unwrap();
-    assert_eq!(manager.open_files(), 0);
+    eventually(|| manager.open_files() == 0);
+    assert_eq!(log.flushed_end_offset(), Offset(500));
     let slice = log.read(Offset(250), 1, FetchIsolation::LogEnd).unwrap().slice.unwrap();
     assert!(slice.to_vec().unwrap().len() > 60);
     assert_eq!(append(&log).unwrap(), Offset(501));

@@ -35,7 +35,15 @@ fn measure(count: i32) {
     });
     let open_partition = per_partition(before, count);
     let open_files = manager.open_files();
-    let idle_time = seconds(|| manager.tick(NOW.plus_millis(120_000)).unwrap());
+    let idle_time = seconds(|| {
+        // Each tick asks; the flush threads do. A file that the cache had closed needs no rest.
+        let mut later = 120_000;
+        while manager.open_files() > 0 {
+            manager.tick(NOW.plus_millis(later)).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+            later += 1000;
+        }
+    });
     let idle = per_partition(before, count);
     println!(
         "{count} partitions: create {:.0} us each, first append {:.0} us; resident bytes each: new {empty}, written \
@@ -45,7 +53,7 @@ fn measure(count: i32) {
         manager.open_files(),
         1e6 * idle_time / f64::from(count),
     );
-    let tick = seconds(|| manager.tick(NOW.plus_millis(121_000)).unwrap());
+    let tick = seconds(|| manager.tick(NOW.plus_millis(10_000_000)).unwrap());
     drop(logs);
     let closed = seconds(|| manager.shut_down(BrokerEpoch(1)).unwrap());
     let before = resident_bytes();

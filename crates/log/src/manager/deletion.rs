@@ -42,7 +42,7 @@ impl LogManager {
         drop(logs);
         // What the directory's files say of this partition must not be taken for another's of the same name.
         if let Some(managed) = self.managed(&dir) {
-            self.write_checkpoints(managed)?;
+            self.write_checkpoints(managed, &self.logs_in(&managed.dir))?;
         }
         self.deleted.lock().unwrap_or_else(PoisonError::into_inner).push(DeletedDir {
             since: now,

@@ -8,6 +8,7 @@ use klamm_types::{Offset, Timestamp};
 use super::{HIGH_WATERMARK_FILE, LOG_START_FILE, LogManager, ManagedDir};
 use crate::checkpoint::OffsetCheckpoint;
 use crate::error::LogError;
+use crate::flusher::{FlushQueue, Task};
 use crate::log::Log;
 
 /// When each kind of work was last done.
@@ -51,20 +52,29 @@ impl LogManager {
         for managed in self.dirs.iter().filter(|managed| managed.dir.check().is_ok()) {
             let logs = self.logs_in(&managed.dir);
             for log in &logs {
-                let idle = log.is_idle(now, options.idle_after_ms);
-                if log.is_flush_due(now) || (idle && log.flushed_end_offset() < log.log_end_offset()) {
-                    managed.flusher.queue().request(log);
-                } else if idle {
-                    result = result.and(log.release());
-                }
+                self.ask(managed.flusher.queue(), log, checkpoints, now);
                 result = result.and(self.tend(log, retention, now));
             }
-            result = result.and(self.checkpoint(managed, &logs, checkpoints));
             if high_watermarks {
-                result = result.and(self.write_high_watermarks(managed, &logs));
+                // With them the recovery points that checkpoints have moved since the last time.
+                result = result.and(self.write_checkpoints(managed, &logs));
             }
         }
         result
+    }
+
+    /// Asks for what waits for the disk: the flush that the topic's settings want, a checkpoint (of every log that
+    /// has changed when `all`, otherwise of those that have much to recover), or rest.
+    fn ask(&self, queue: &FlushQueue, log: &Arc<Log>, all: bool, now: Timestamp) {
+        if log.is_flush_due(now) {
+            queue.request(log);
+        }
+        let bytes = log.bytes_since_checkpoint();
+        if log.is_idle(now, self.options.idle_after_ms) {
+            queue.request_chore(log, Task::Release);
+        } else if bytes >= self.options.checkpoint_bytes_max || (all && bytes > 0) {
+            queue.request_chore(log, Task::Checkpoint);
+        }
     }
 
     /// Retention, and removal of deleted segments.
@@ -76,34 +86,11 @@ impl LogManager {
         log.remove_deleted(now).map(|_| ())
     }
 
-    /// Brings recovery points up to date: of all logs when `all`, otherwise of those that have much to recover.
-    fn checkpoint(&self, managed: &ManagedDir, logs: &[Arc<Log>], all: bool) -> Result<(), LogError> {
-        let bytes_max = self.options.checkpoint_bytes_max;
-        let wanted = |log: &&Arc<Log>| match log.bytes_since_checkpoint() {
-            0 => false,
-            bytes => all || bytes >= bytes_max,
-        };
-        let mut points = Vec::new();
-        for log in logs.iter().filter(wanted) {
-            points.push((log.partition().clone(), Some(log.checkpoint()?)));
-        }
-        if all {
-            // Those that went idle have moved theirs.
-            points = logs.iter().map(|log| (log.partition().clone(), Some(log.recovery_point()))).collect();
-            self.write_log_starts(managed, logs)?;
-        }
-        managed.dir.store_recovery_points(points)
-    }
-
-    pub(super) fn write_high_watermarks(
-        &self,
-        managed: &ManagedDir,
-        logs: &[Arc<Log>],
-    ) -> Result<(), LogError> {
-        self.write_checkpoint(managed, HIGH_WATERMARK_FILE, logs, Log::high_watermark)
-    }
-
-    pub(super) fn write_log_starts(&self, managed: &ManagedDir, logs: &[Arc<Log>]) -> Result<(), LogError> {
+    /// Writes the recovery points, high watermarks and log starts of a directory, as far as they have changed.
+    pub(super) fn write_checkpoints(&self, managed: &ManagedDir, logs: &[Arc<Log>]) -> Result<(), LogError> {
+        let points = logs.iter().map(|log| (log.partition().clone(), Some(log.recovery_point())));
+        managed.dir.store_recovery_points(points)?;
+        self.write_checkpoint(managed, HIGH_WATERMARK_FILE, logs, Log::high_watermark)?;
         self.write_checkpoint(managed, LOG_START_FILE, logs, Log::log_start_offset)
     }
 
