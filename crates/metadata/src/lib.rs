@@ -29,7 +29,7 @@ pub use convert::{
     BATCH_BYTES_MAX, RecordError, decode_batch, encode_batch, endpoint_from_pb, endpoint_to_pb, feature_from_pb,
     feature_to_pb, from_batch, recovery_from_pb, recovery_to_pb, to_batch,
 };
-pub use delta::{MetadataDelta, ReplayError};
+pub use delta::{MetadataDelta, PartitionStep, ReplayError};
 pub use image::{
     BrokerLoad, ClusterImage, ConfigurationsImage, FeaturesImage, METADATA_VERSION, MetadataImage,
     MetadataProvenance, ProducerIdsImage, TopicImage, TopicsImage,
