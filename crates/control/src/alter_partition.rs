@@ -217,7 +217,11 @@ impl ReplicationControl<'_> {
         let new = draft.image().topics.partition(topic.id, partition).unwrap_or(registration);
         let min_insync_replicas = new.effective_min_isr(min_isr);
         let state = PartitionState { registration: Arc::clone(new), min_insync_replicas };
-        if new.leader == Some(sender) { IsrAnswer::Accepted(state) } else { IsrAnswer::NewLeaderElected(state) }
+        if new.leader == Some(sender) {
+            IsrAnswer::Accepted(state)
+        } else {
+            IsrAnswer::NewLeaderElected(state)
+        }
     }
 
     /// The table of REPLICATION 2.6, in its order: whoever knows the least is told first.
@@ -240,7 +244,10 @@ impl ReplicationControl<'_> {
             return Err(IsrRefusal::NotLeader { broker: sender });
         }
         if partition_epoch != current.partition_epoch {
-            return Err(IsrRefusal::OldPartitionEpoch { found: partition_epoch, current: current.partition_epoch });
+            return Err(IsrRefusal::OldPartitionEpoch {
+                found: partition_epoch,
+                current: current.partition_epoch,
+            });
         }
         self.validate_members(sender, proposal, current)?;
         Ok((topic, current))

@@ -168,7 +168,12 @@ impl Refused for LifecycleError {
 impl<'a> ClusterControl<'a> {
     /// Decisions on `image`, the newest one, at `now` (monotonic), to be appended from `next_offset` on.
     #[must_use]
-    pub fn new(image: &'a MetadataImage, config: &'a ControlConfig, next_offset: Offset, now: Timestamp) -> Self {
+    pub fn new(
+        image: &'a MetadataImage,
+        config: &'a ControlConfig,
+        next_offset: Offset,
+        now: Timestamp,
+    ) -> Self {
         Self { image, config, next_offset, now }
     }
 
@@ -257,10 +262,19 @@ impl<'a> ClusterControl<'a> {
         Ok(ControlResult::stepwise(draft.records, standing))
     }
 
-    fn current(&self, broker: BrokerId, found: BrokerEpoch) -> Result<&'a BrokerRegistration, LifecycleError> {
-        let registration = self.image.cluster.broker(broker).ok_or(LifecycleError::NotRegistered { broker })?;
+    fn current(
+        &self,
+        broker: BrokerId,
+        found: BrokerEpoch,
+    ) -> Result<&'a BrokerRegistration, LifecycleError> {
+        let registration =
+            self.image.cluster.broker(broker).ok_or(LifecycleError::NotRegistered { broker })?;
         let current = registration.epoch;
-        if current == found { Ok(registration) } else { Err(LifecycleError::StaleEpoch { broker, found, current }) }
+        if current == found {
+            Ok(registration)
+        } else {
+            Err(LifecycleError::StaleEpoch { broker, found, current })
+        }
     }
 
     fn unfence(&self, draft: &mut Draft, registration: &BrokerRegistration) {
@@ -274,7 +288,12 @@ impl<'a> ClusterControl<'a> {
     /// What it leads moves to whoever else can lead; what nobody else can, it keeps to the last. It may go when
     /// nothing more can move and every other broker in service has applied the metadata that says so, for until then
     /// clients are sent to it.
-    fn shut_down(&self, draft: &mut Draft, liveness: &mut Liveness, registration: &BrokerRegistration) -> bool {
+    fn shut_down(
+        &self,
+        draft: &mut Draft,
+        liveness: &mut Liveness,
+        registration: &BrokerRegistration,
+    ) -> bool {
         if registration.fenced {
             return true;
         }
@@ -312,7 +331,9 @@ impl<'a> ClusterControl<'a> {
             builder.target.isr.retain(|member| *member != broker);
             let record = builder.build();
             let keeps_leader = |record: &MetadataRecord| match record {
-                MetadataRecord::PartitionChanged(change) => change.merge_into(located.registration).leader.is_some(),
+                MetadataRecord::PartitionChanged(change) => {
+                    change.merge_into(located.registration).leader.is_some()
+                }
                 _ => false,
             };
             record.filter(keeps_leader).into_iter().for_each(|record| draft.push(record));
@@ -337,7 +358,9 @@ impl<'a> ClusterControl<'a> {
     }
 
     fn fence_into(&self, draft: &mut Draft, broker: BrokerId) {
-        let Some(registration) = self.image.cluster.broker(broker).filter(|broker| !broker.fenced) else { return };
+        let Some(registration) = self.image.cluster.broker(broker).filter(|broker| !broker.fenced) else {
+            return;
+        };
         ReplicationControl::remove_from_isr(draft, self.config, broker, false);
         let change = BrokerChanged { fenced: Some(true), ..BrokerChanged::of(registration) };
         draft.push(MetadataRecord::BrokerChanged(change));
@@ -353,7 +376,8 @@ impl<'a> ClusterControl<'a> {
         liveness: &mut Liveness,
         broker: BrokerId,
     ) -> Result<ControlResult<()>, LifecycleError> {
-        let registration = self.image.cluster.broker(broker).ok_or(LifecycleError::NotRegistered { broker })?;
+        let registration =
+            self.image.cluster.broker(broker).ok_or(LifecycleError::NotRegistered { broker })?;
         let mut draft = Draft::new(self.image);
         ReplicationControl::remove_from_isr(&mut draft, self.config, broker, true);
         draft.push(MetadataRecord::BrokerUnregistered { broker, epoch: registration.epoch });

@@ -162,7 +162,8 @@ impl<'a> ConfigurationControl<'a> {
                 continue;
             }
             let values = self.new_values(alter);
-            outcomes.push(values.map(|values| apply(&mut draft, &alter.resource, values, self.control.config)));
+            outcomes
+                .push(values.map(|values| apply(&mut draft, &alter.resource, values, self.control.config)));
         }
         ControlResult::atomic(draft.records, outcomes)
     }
@@ -193,7 +194,9 @@ impl<'a> ConfigurationControl<'a> {
     fn check_exists(&self, resource: &ConfigResource) -> Result<(), ConfigError> {
         let image = self.control.image;
         let (exists, error) = match resource {
-            ConfigResource::Topic(name) => (image.topics.topic_by_name(name).is_some(), ConfigError::UnknownTopic),
+            ConfigResource::Topic(name) => {
+                (image.topics.topic_by_name(name).is_some(), ConfigError::UnknownTopic)
+            }
             ConfigResource::Broker(id) => (image.cluster.broker(*id).is_some(), ConfigError::UnknownBroker),
             ConfigResource::BrokerDefault => (true, ConfigError::UnknownBroker),
             ConfigResource::Group(name) | ConfigResource::ClientMetrics(name) => {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use klamm_metadata::{MetadataRecord, PartitionRegistration};
-use klamm_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, TopicId, TopicName, TopicPartition};
+use klamm_types::{
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, TopicId, TopicName, TopicPartition,
+};
 
 use crate::draft::Draft;
 use crate::partition_change::Election;
@@ -71,7 +73,11 @@ pub type ElectionOutcomes = Vec<(TopicPartition, Result<(), ElectionError>)>;
 
 impl ReplicationControl<'_> {
     /// Elects leaders as an administrator asks.
-    pub fn elect_leaders(&self, kind: ElectionKind, wanted: &[TopicPartition]) -> ControlResult<ElectionOutcomes> {
+    pub fn elect_leaders(
+        &self,
+        kind: ElectionKind,
+        wanted: &[TopicPartition],
+    ) -> ControlResult<ElectionOutcomes> {
         let mut draft = Draft::new(self.image);
         let outcomes = wanted.iter().map(|tp| (tp.clone(), self.elect_one(&mut draft, kind, tp))).collect();
         ControlResult::stepwise(draft.records, outcomes)
@@ -80,13 +86,20 @@ impl ReplicationControl<'_> {
     /// The same for every partition; those that need no election are left out of the answer.
     pub fn elect_all_leaders(&self, kind: ElectionKind) -> ControlResult<ElectionOutcomes> {
         let all = self.image.topics.topics_by_name();
-        let all = all.flat_map(|topic| topic.partitions().map(|(id, _)| TopicPartition::new(topic.name.clone(), id)));
+        let all = all
+            .flat_map(|topic| topic.partitions().map(|(id, _)| TopicPartition::new(topic.name.clone(), id)));
         let all: Vec<_> = all.collect();
-        let needed = |outcome: &(TopicPartition, _)| !matches!(outcome.1, Err(ElectionError::NotNeeded { .. }));
+        let needed =
+            |outcome: &(TopicPartition, _)| !matches!(outcome.1, Err(ElectionError::NotNeeded { .. }));
         self.elect_leaders(kind, &all).map(|outcomes| outcomes.into_iter().filter(needed).collect())
     }
 
-    fn elect_one(&self, draft: &mut Draft, kind: ElectionKind, wanted: &TopicPartition) -> Result<(), ElectionError> {
+    fn elect_one(
+        &self,
+        draft: &mut Draft,
+        kind: ElectionKind,
+        wanted: &TopicPartition,
+    ) -> Result<(), ElectionError> {
         let image = draft.image().clone();
         let control = ReplicationControl::new(&image, self.config);
         let located = control.locate(&wanted.topic, wanted.partition)?;
@@ -119,7 +132,11 @@ impl ReplicationControl<'_> {
         Ok(())
     }
 
-    pub(crate) fn locate(&self, topic: &TopicName, partition: PartitionId) -> Result<Located<'_>, ElectionError> {
+    pub(crate) fn locate(
+        &self,
+        topic: &TopicName,
+        partition: PartitionId,
+    ) -> Result<Located<'_>, ElectionError> {
         let topic = self.image.topics.topic_by_name(topic).ok_or(ElectionError::UnknownPartition)?;
         let registration = topic.partition(partition).ok_or(ElectionError::UnknownPartition)?;
         let min_isr = min_insync_replicas(self.image, self.config, &topic.name);

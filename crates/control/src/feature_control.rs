@@ -111,8 +111,10 @@ impl<'a> FeatureControl<'a> {
             return ControlResult::atomic(Vec::new(), ());
         }
         let levels = self.config.features.iter();
-        let records = levels
-            .map(|range| MetadataRecord::FeatureLevelSet { name: range.name.clone(), level: range.level_max });
+        let records = levels.map(|range| MetadataRecord::FeatureLevelSet {
+            name: range.name.clone(),
+            level: range.level_max,
+        });
         ControlResult::atomic(records.collect(), ())
     }
 
@@ -120,7 +122,10 @@ impl<'a> FeatureControl<'a> {
     ///
     /// # Errors
     /// [`FeatureError`] with the first update that cannot be.
-    pub fn update_features(&self, updates: &[FeatureUpdate]) -> Result<ControlResult<Vec<String>>, FeatureError> {
+    pub fn update_features(
+        &self,
+        updates: &[FeatureUpdate],
+    ) -> Result<ControlResult<Vec<String>>, FeatureError> {
         let mut names = BTreeSet::new();
         let mut records = Vec::new();
         let mut changed = Vec::new();
@@ -131,7 +136,8 @@ impl<'a> FeatureControl<'a> {
             self.validate(update)?;
             if update.level != self.image.features.level(&update.name) {
                 changed.push(update.name.clone());
-                records.push(MetadataRecord::FeatureLevelSet { name: update.name.clone(), level: update.level });
+                records
+                    .push(MetadataRecord::FeatureLevelSet { name: update.name.clone(), level: update.level });
             }
         }
         Ok(ControlResult::atomic(records, changed))

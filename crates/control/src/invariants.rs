@@ -31,7 +31,11 @@ pub fn check_image(image: &MetadataImage, config: &ControlConfig) {
         check_partition(partition, min_insync_replicas(image, config, &topic.name));
         for member in &partition.isr {
             let fenced = image.cluster.broker(*member).is_none_or(|broker| broker.fenced);
-            assert!(!fenced, "INV7: {}-{id} has the fenced broker {member} in its isr: {partition:?}", topic.name);
+            assert!(
+                !fenced,
+                "INV7: {}-{id} has the fenced broker {member} in its isr: {partition:?}",
+                topic.name
+            );
         }
     }
 }

@@ -142,7 +142,13 @@ impl Liveness {
     }
 
     /// A heartbeat came from `broker`, which has applied the metadata up to `applied`.
-    pub(crate) fn on_heartbeat(&mut self, broker: BrokerId, epoch: BrokerEpoch, applied: Offset, now: Timestamp) {
+    pub(crate) fn on_heartbeat(
+        &mut self,
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+        applied: Offset,
+        now: Timestamp,
+    ) {
         let interval = i64::from(self.config.heartbeat_interval_ms);
         let session = self.sessions.entry(broker).or_insert_with(|| Session::new(epoch, now));
         if session.epoch != epoch {
@@ -168,7 +174,9 @@ impl Liveness {
         now: Timestamp,
     ) -> Suspicion {
         let current = image.cluster.broker(broker).is_some_and(|known| known.epoch == epoch);
-        let Some(session) = self.sessions.get_mut(&broker).filter(|session| current && session.epoch == epoch) else {
+        let Some(session) =
+            self.sessions.get_mut(&broker).filter(|session| current && session.epoch == epoch)
+        else {
             return Suspicion::None;
         };
         let reported = |session: &Session| {
@@ -195,7 +203,8 @@ impl Liveness {
                 if !session.stream_ended {
                     return Suspicion::None;
                 }
-                let early = session.last_refusal.is_some_and(|last| now.millis_since(last) < PROBE_INTERVAL_MS);
+                let early =
+                    session.last_refusal.is_some_and(|last| now.millis_since(last) < PROBE_INTERVAL_MS);
                 if !early {
                     session.refused_probes += 1;
                     session.last_refusal = Some(now);

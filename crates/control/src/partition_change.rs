@@ -66,7 +66,8 @@ impl PartitionChangeBuilder<'_> {
             return;
         }
         let replicas = target.target_replicas();
-        let isr: Vec<_> = target.isr.iter().copied().filter(|member| !target.removing.contains(member)).collect();
+        let isr: Vec<_> =
+            target.isr.iter().copied().filter(|member| !target.removing.contains(member)).collect();
         let enough = self.min_isr.min(replicas.len()).max(1);
         if isr.len() < enough || !target.adding.iter().all(|added| isr.contains(added)) {
             return;
@@ -125,7 +126,9 @@ impl PartitionChangeBuilder<'_> {
     /// Rather one of the last known replicas than any other; whoever it is, its log is now the truth.
     fn elect_uncleanly(&mut self) -> bool {
         let remembered = |broker: &BrokerId| {
-            self.old.last_known_elr.contains(broker) || self.old.isr.contains(broker) || self.old.elr.contains(broker)
+            self.old.last_known_elr.contains(broker)
+                || self.old.isr.contains(broker)
+                || self.old.elr.contains(broker)
         };
         let active = || self.target.replicas.iter().copied().filter(|broker| (self.may_lead)(*broker));
         let leader = active().find(remembered).or_else(|| active().next());

@@ -61,7 +61,9 @@ impl Refused for ReassignmentError {
             Self::UnknownPartition => Refusal::UnknownTopicOrPartition,
             Self::NotInProgress => Refusal::NoReassignmentInProgress,
             Self::ReplicationFactorChange { .. } => Refusal::InvalidReplicationFactor,
-            Self::NoReplicas | Self::BadReplica { .. } | Self::NothingLeft => Refusal::InvalidReplicaAssignment,
+            Self::NoReplicas | Self::BadReplica { .. } | Self::NothingLeft => {
+                Refusal::InvalidReplicaAssignment
+            }
         }
     }
 }
@@ -74,9 +76,9 @@ impl ReplicationControl<'_> {
         allow_replication_factor_change: bool,
     ) -> ControlResult<Vec<Result<(), ReassignmentError>>> {
         let mut draft = Draft::new(self.image);
-        let outcomes = wanted.iter().map(|reassignment| {
-            self.reassign(&mut draft, reassignment, allow_replication_factor_change)
-        });
+        let outcomes = wanted
+            .iter()
+            .map(|reassignment| self.reassign(&mut draft, reassignment, allow_replication_factor_change));
         let outcomes = outcomes.collect();
         ControlResult::stepwise(draft.records, outcomes)
     }

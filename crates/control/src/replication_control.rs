@@ -46,12 +46,17 @@ impl<'a> ReplicationControl<'a> {
     pub(crate) fn partitions(self) -> impl Iterator<Item = Located<'a>> {
         self.image.topics.topics().flat_map(move |topic| {
             let min_isr = min_insync_replicas(self.image, self.config, &topic.name);
-            let located = move |(partition, registration)| Located { topic, partition, registration, min_isr };
+            let located =
+                move |(partition, registration)| Located { topic, partition, registration, min_isr };
             topic.partitions().map(located)
         })
     }
 
-    pub(crate) fn builder<'b>(self, located: Located<'b>, standing: &Standing<'b>) -> PartitionChangeBuilder<'b> {
+    pub(crate) fn builder<'b>(
+        self,
+        located: Located<'b>,
+        standing: &Standing<'b>,
+    ) -> PartitionChangeBuilder<'b> {
         let Located { topic, partition, registration, min_isr } = located;
         let unclean = unclean_election_enabled(self.image, self.config, &topic.name);
         PartitionChangeBuilder {
@@ -101,7 +106,8 @@ impl<'a> ReplicationControl<'a> {
         let may_lead = |broker| self.image.cluster.is_active(broker);
         let may_stay = |broker| is_unfenced(self.image, broker);
         let standing = Standing { may_lead: &may_lead, may_stay: &may_stay };
-        let leaderless = self.partitions().filter(|p| p.registration.leader.is_none() && wanted(p.registration));
+        let leaderless =
+            self.partitions().filter(|p| p.registration.leader.is_none() && wanted(p.registration));
         leaderless.filter_map(|located| self.builder(located, &standing).build()).collect()
     }
 }

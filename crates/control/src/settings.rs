@@ -25,7 +25,11 @@ pub(crate) fn min_insync_replicas(image: &MetadataImage, config: &ControlConfig,
 }
 
 /// `unclean.leader.election.enable` of `topic`.
-pub(crate) fn unclean_election_enabled(image: &MetadataImage, config: &ControlConfig, topic: &TopicName) -> bool {
+pub(crate) fn unclean_election_enabled(
+    image: &MetadataImage,
+    config: &ControlConfig,
+    topic: &TopicName,
+) -> bool {
     match value(image, topic, UNCLEAN_LEADER_ELECTION_ENABLE) {
         Some(text) => text.trim().eq_ignore_ascii_case("true"),
         None => config.unclean_leader_election_enable,

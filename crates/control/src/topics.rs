@@ -224,7 +224,8 @@ impl ReplicationControl<'_> {
         let mut keys = BTreeSet::new();
         for (key, value) in &topic.configs {
             let known = schema.validate(&resource, key, value);
-            let once = if keys.insert(key) { Ok(()) } else { Err(ConfigRefusal::NamedTwice { key: key.clone() }) };
+            let once =
+                if keys.insert(key) { Ok(()) } else { Err(ConfigRefusal::NamedTwice { key: key.clone() }) };
             known.and(once).map_err(TopicError::Config)?;
         }
         let room = RECORDS_PER_REQUEST_MAX.saturating_sub(draft.records.len() + 1 + topic.configs.len());
@@ -262,7 +263,8 @@ impl ReplicationControl<'_> {
         }
         let mut assignments: Vec<_> = topic.assignments.iter().collect();
         assignments.sort_by_key(|(partition, _)| *partition);
-        let misplaced = |(i, (partition, _)): &(usize, &&(PartitionId, _))| usize::try_from(partition.0) != Ok(*i);
+        let misplaced =
+            |(i, (partition, _)): &(usize, &&(PartitionId, _))| usize::try_from(partition.0) != Ok(*i);
         if let Some((expected, _)) = assignments.iter().enumerate().find(misplaced) {
             return Err(TopicError::AssignmentGap { expected });
         }
@@ -323,7 +325,8 @@ impl ReplicationControl<'_> {
     /// A broker that is named twice, not registered, or closed for new replicas.
     pub(crate) fn first_bad_replica(&self, replicas: &[BrokerId]) -> Option<BrokerId> {
         let mut seen = BTreeSet::new();
-        let open = |broker: &BrokerId| self.image.cluster.broker(*broker).is_some_and(|known| !known.cordoned);
+        let open =
+            |broker: &BrokerId| self.image.cluster.broker(*broker).is_some_and(|known| !known.cordoned);
         replicas.iter().copied().find(|broker| !open(broker) || !seen.insert(*broker))
     }
 
@@ -364,7 +367,9 @@ impl ReplicationControl<'_> {
         let partitions = if wanted.assignments.is_empty() {
             self.place(placer, count, factor, room)?
         } else if wanted.assignments.len() != count {
-            return Err(TopicError::AssignmentGap { expected: current + wanted.assignments.len().min(count) });
+            return Err(TopicError::AssignmentGap {
+                expected: current + wanted.assignments.len().min(count),
+            });
         } else {
             self.assign(current, wanted.assignments.clone(), factor, room)?
         };
@@ -412,7 +417,8 @@ fn replication_factor(topic: &TopicImage) -> usize {
 
 fn push_partitions(draft: &mut Draft, topic: TopicId, first: usize, partitions: Vec<PartitionRegistration>) {
     for (i, registration) in partitions.into_iter().enumerate() {
-        let partition = PartitionId(i32::try_from(first + i).expect("a request adds at most 10,000 partitions"));
+        let partition =
+            PartitionId(i32::try_from(first + i).expect("a request adds at most 10,000 partitions"));
         draft.push(MetadataRecord::PartitionCreated { topic, partition, registration });
     }
 }
@@ -420,7 +426,8 @@ fn push_partitions(draft: &mut Draft, topic: TopicId, first: usize, partitions: 
 /// An identity that no topic has, whose text does not look like a command-line option.
 fn draw_topic_id(draft: &Draft, randomness: &mut dyn Randomness) -> TopicId {
     let drawn = u128::from(randomness.next_u64()) << 64 | u128::from(randomness.next_u64());
-    // A bad draw moves on, so that even a broken source of randomness ends this.
+    // A bad draw moves on by a generator that visits all 2^128 values (Knuth's form, odd increment), so that even a
+    // source of randomness that repeats itself ends this.
     let mut bits = drawn;
     loop {
         let id = TopicId(bits.to_be_bytes());
@@ -429,7 +436,7 @@ fn draw_topic_id(draft: &Draft, randomness: &mut dyn Randomness) -> TopicId {
         if !reserved && draft.image().topics.topic(id).is_none() {
             return id;
         }
-        bits = bits.wrapping_add(1 << 64 | 1);
+        bits = bits.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).wrapping_add(1);
     }
 }
 

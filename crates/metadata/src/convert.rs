@@ -13,7 +13,8 @@ use prost::Message;
 
 use crate::{
     BrokerChanged, BrokerRegistration, ConfigResource, DirectoryId, Endpoint, FeatureRange, IncarnationId,
-    LeaderRecovery, MetadataRecord, PartitionChanged, PartitionError, PartitionRegistration, SecurityProtocol,
+    LeaderRecovery, MetadataRecord, PartitionChanged, PartitionError, PartitionRegistration,
+    SecurityProtocol,
 };
 
 /// The most bytes that one encoded batch may have, 16 MiB: some 100,000 changes of partitions.
@@ -183,9 +184,8 @@ fn from_envelope(envelope: pb::RecordEnvelope) -> Result<MetadataRecord, RecordE
             Ok(MetadataRecord::TopicDeleted { id: topic_id(&message.topic_id)? })
         }
         T::PartitionCreated => from_partition(decode("partition created", payload)?),
-        T::PartitionChanged => {
-            from_partition_changed(decode("partition changed", payload)?).map(MetadataRecord::PartitionChanged)
-        }
+        T::PartitionChanged => from_partition_changed(decode("partition changed", payload)?)
+            .map(MetadataRecord::PartitionChanged),
         T::ConfigChanged => from_config_changed(decode("config changed", payload)?),
         T::FeatureLevelSet => {
             let message: pb::FeatureLevelSet = decode("feature level set", payload)?;

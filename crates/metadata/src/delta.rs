@@ -168,7 +168,8 @@ impl MetadataDelta {
             if old.is_none() {
                 self.created_topics.insert(topic.id);
             }
-            let changed = topic.partitions().filter(|(id, new)| old.and_then(|old| old.partition(*id)) != Some(*new));
+            let changed =
+                topic.partitions().filter(|(id, new)| old.and_then(|old| old.partition(*id)) != Some(*new));
             self.partitions.extend(changed.map(|(id, _)| (topic.id, id)));
         }
     }

@@ -26,8 +26,8 @@ mod registration;
 mod snapshot;
 
 pub use convert::{
-    BATCH_BYTES_MAX, RecordError, decode_batch, encode_batch, endpoint_from_pb, endpoint_to_pb, feature_from_pb,
-    feature_to_pb, from_batch, recovery_from_pb, recovery_to_pb, to_batch,
+    BATCH_BYTES_MAX, RecordError, decode_batch, encode_batch, endpoint_from_pb, endpoint_to_pb,
+    feature_from_pb, feature_to_pb, from_batch, recovery_from_pb, recovery_to_pb, to_batch,
 };
 pub use delta::{MetadataDelta, PartitionStep, ReplayError};
 pub use image::{

@@ -99,7 +99,8 @@ impl<K: Ord, V> PersistentMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let starts_at_or_before = |chunk: &Arc<Chunk<K, V>>| chunk.first().is_some_and(|(k, _)| k.borrow() <= key);
+        let starts_at_or_before =
+            |chunk: &Arc<Chunk<K, V>>| chunk.first().is_some_and(|(k, _)| k.borrow() <= key);
         self.root.partition_point(starts_at_or_before).checked_sub(1)
     }
 }
@@ -121,7 +122,8 @@ impl<K: Ord + Clone, V: Clone> PersistentMap<K, V> {
                 chunk.insert(gap, (key, value));
                 if chunk.len() > CHUNK_ENTRIES_MAX {
                     // Keys that arrive in order leave full chunks behind.
-                    let split = if gap + 1 == chunk.len() { CHUNK_ENTRIES_MAX } else { CHUNK_ENTRIES_MAX / 2 };
+                    let split =
+                        if gap + 1 == chunk.len() { CHUNK_ENTRIES_MAX } else { CHUNK_ENTRIES_MAX / 2 };
                     let upper = chunk.split_off(split);
                     root.insert(at + 1, Arc::new(upper));
                 }

@@ -6,8 +6,8 @@ use klamm_types::Offset;
 use prost::Message;
 
 use crate::{
-    BATCH_BYTES_MAX, MetadataDelta, MetadataImage, MetadataProvenance, MetadataRecord, RecordError, ReplayError,
-    from_batch, to_batch,
+    BATCH_BYTES_MAX, MetadataDelta, MetadataImage, MetadataProvenance, MetadataRecord, RecordError,
+    ReplayError, from_batch, to_batch,
 };
 
 /// The framing that this binary writes, and the only one that it reads.
@@ -61,11 +61,12 @@ pub fn snapshot_records(image: &MetadataImage) -> impl Iterator<Item = MetadataR
     let brokers = image.cluster.brokers().map(|b| MetadataRecord::BrokerRegistered(b.as_ref().clone()));
     let topics = image.topics.topics().flat_map(|topic| {
         let created = MetadataRecord::TopicCreated { id: topic.id, name: topic.name.clone() };
-        let partitions = topic.partitions().map(|(partition, registration)| MetadataRecord::PartitionCreated {
-            topic: topic.id,
-            partition,
-            registration: registration.as_ref().clone(),
-        });
+        let partitions =
+            topic.partitions().map(|(partition, registration)| MetadataRecord::PartitionCreated {
+                topic: topic.id,
+                partition,
+                registration: registration.as_ref().clone(),
+            });
         std::iter::once(created).chain(partitions)
     });
     let configs = image.configs.resources().flat_map(|(resource, settings)| {
@@ -76,8 +77,8 @@ pub fn snapshot_records(image: &MetadataImage) -> impl Iterator<Item = MetadataR
         })
     });
     let producer_ids = image.producer_ids.newest();
-    let producer_ids = producer_ids
-        .map(|(broker, epoch, end)| MetadataRecord::ProducerIdsAllocated { broker, epoch, end });
+    let producer_ids =
+        producer_ids.map(|(broker, epoch, end)| MetadataRecord::ProducerIdsAllocated { broker, epoch, end });
     features.chain(brokers).chain(topics).chain(configs).chain(producer_ids)
 }
 

@@ -178,7 +178,12 @@ impl TopicsImage {
         let next = if raised { slot.leader_epoch.next() } else { Some(slot.leader_epoch) };
         if slot.partition_epoch.next() != Some(partition_epoch) || next != Some(leader_epoch) {
             let known = (slot.leader_epoch, slot.partition_epoch);
-            return Err(ReplayError::PartitionEpochs { topic, partition, found: (leader_epoch, partition_epoch), known });
+            return Err(ReplayError::PartitionEpochs {
+                topic,
+                partition,
+                found: (leader_epoch, partition_epoch),
+                known,
+            });
         }
         let old = std::mem::replace(slot, Arc::new(new.clone()));
         self.account(Some(&old), Some(&new));
