@@ -94,7 +94,7 @@ impl History {
                 self.cluster.liveness = Liveness::take_over(image, config, *now);
             }
             Step::Create { topic, partitions, factor, min_isr } => {
-                self.create(topic, partitions, factor, min_isr)
+                self.create(topic, partitions, factor, min_isr);
             }
             Step::Delete { topic } => {
                 let wanted = [TopicReference::Name(name(TOPICS[topic]))];
@@ -109,7 +109,7 @@ impl History {
                 self.cluster.commit(result);
             }
             Step::SetIsr { topic, partition, members, stale } => {
-                self.set_isr(topic, partition, members, stale)
+                self.set_isr(topic, partition, members, stale);
             }
             Step::Reassign { topic, partition, replicas } => self.reassign(topic, partition, Some(&replicas)),
             Step::Cancel { topic, partition } => self.reassign(topic, partition, None),
