@@ -303,7 +303,7 @@ fn encoded_records_stay_as_they_are() {
     let resource = ConfigResource::Topic(name.clone());
     let golden: PersistentMap<&str, MetadataRecord> = [
         (
-            "08091001 1a0d 0a106d657461646174612e76657273696f6e 1001",
+            "08091001 1a14 0a106d657461646174612e76657273696f6e 1001",
             MetadataRecord::FeatureLevelSet { name: "metadata.version".to_owned(), level: 1 },
         ),
         ("08041001 1a15 0a1001010101010101010101010101010101 120174", MetadataRecord::TopicCreated { id: topic, name }),

@@ -71,7 +71,7 @@ fn lead(new: &mut PartitionRegistration, leader: i32) {
 fn impossible_facts_are_refused_and_change_nothing() {
     let base = base();
     let epochs = |new: &mut PartitionRegistration| {
-        (new.leader_epoch, new.partition_epoch) = (LeaderEpoch(0), PartitionEpoch(2))
+        (new.leader_epoch, new.partition_epoch) = (LeaderEpoch(0), PartitionEpoch(2));
     };
     let no_epoch = |new: &mut PartitionRegistration| new.leader = Some(BrokerId(2));
     let idle_epoch = |new: &mut PartitionRegistration| new.leader_epoch = LeaderEpoch(1);
