@@ -287,11 +287,7 @@ impl ReplicationControl<'_> {
     fn is_eligible(&self, member: IsrMember, leader: BrokerId) -> bool {
         let Some(registration) = self.image.cluster.broker(member.broker) else { return false };
         let active = registration.is_active() || (member.broker == leader && !registration.fenced);
-        #[cfg(mutant = "B09")]
-        let active = true;
         let same = registration.epoch == member.epoch;
-        #[cfg(mutant = "B10")]
-        let same = true;
-        active && same
+        (active || cfg!(mutant = "B09")) && (same || cfg!(mutant = "B10"))
     }
 }

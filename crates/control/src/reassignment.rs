@@ -7,6 +7,8 @@
 //! ```
 //! Until the last step nobody leaves, so that the replication factor never falls below the smaller of the two.
 
+use std::collections::BTreeSet;
+
 use klamm_metadata::PartitionRegistration;
 use klamm_types::{BrokerId, TopicPartition};
 
@@ -164,5 +166,6 @@ fn without(brokers: &[BrokerId], others: &[BrokerId]) -> Vec<BrokerId> {
 }
 
 fn repeated(brokers: &[BrokerId]) -> Option<BrokerId> {
-    brokers.iter().enumerate().find(|(i, broker)| brokers[..*i].contains(broker)).map(|(_, broker)| *broker)
+    let mut seen = BTreeSet::new();
+    brokers.iter().copied().find(|broker| !seen.insert(*broker))
 }

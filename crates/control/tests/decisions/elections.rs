@@ -98,6 +98,14 @@ fn a_dead_last_known_replica_is_not_elected() {
     assert_eq!(recover(&cluster, &reports), ElectionError::EligibleNotAvailable, "2 must be asked again");
     let only_one = [report(&cluster, 1, 1, 50)].into();
     assert_eq!(recover(&cluster, &only_one), ElectionError::EligibleNotAvailable);
+    let both = [report(&cluster, 1, 1, 50), report(&cluster, 2, 1, 60)].into();
+    cluster.die(1);
+    cluster.die(2);
+    assert_eq!(
+        recover(&cluster, &both),
+        ElectionError::EligibleNotAvailable,
+        "both died since they reported"
+    );
     let to_ask: Vec<_> = cluster.replication().lost_partitions().map(|(_, _, brokers)| brokers).collect();
     assert_eq!(to_ask, [[(b(1), Some(cluster.epoch(1))), (b(2), Some(cluster.epoch(2)))]]);
 }
