@@ -185,7 +185,8 @@ impl TopicsImage {
                 known,
             });
         }
-        let old = std::mem::replace(slot, Arc::new(new.clone()));
+        let new = Arc::new(new);
+        let old = std::mem::replace(slot, Arc::clone(&new));
         self.account(Some(&old), Some(&new));
         Ok(())
     }
@@ -196,19 +197,28 @@ impl TopicsImage {
 
     /// Keeps the loads in step with one partition's change.
     fn account(&mut self, old: Option<&PartitionRegistration>, new: Option<&PartitionRegistration>) {
-        let roles = |r: &PartitionRegistration| (r.replicas.clone(), r.leader, r.preferred_leader());
-        let (old, new) = (old.map(roles), new.map(roles));
-        if old == new {
-            return;
+        let replicas = |r: Option<&PartitionRegistration>| r.map(|r| r.replicas.clone()).unwrap_or_default();
+        if old.map(|r| &r.replicas) != new.map(|r| &r.replicas) {
+            self.step_loads(replicas(old), replicas(new), |load| &mut load.replicas);
+            let preferred =
+                |r: Option<&PartitionRegistration>| r.and_then(PartitionRegistration::preferred_leader);
+            self.step_loads(preferred(old), preferred(new), |load| &mut load.preferred);
         }
-        for (roles, step) in [(old, -1), (new, 1)] {
-            let Some((replicas, leader, preferred)) = roles else { continue };
-            for broker in replicas {
-                self.add_load(broker, step, |load| &mut load.replicas);
-            }
-            leader.into_iter().for_each(|broker| self.add_load(broker, step, |load| &mut load.leaders));
-            preferred.into_iter().for_each(|broker| self.add_load(broker, step, |load| &mut load.preferred));
+        let leader = |r: Option<&PartitionRegistration>| r.and_then(|r| r.leader);
+        if leader(old) != leader(new) {
+            self.step_loads(leader(old), leader(new), |load| &mut load.leaders);
         }
+    }
+
+    /// One less for everybody in `old`, one more for everybody in `new`.
+    fn step_loads(
+        &mut self,
+        old: impl IntoIterator<Item = BrokerId>,
+        new: impl IntoIterator<Item = BrokerId>,
+        field: fn(&mut BrokerLoad) -> &mut u32,
+    ) {
+        old.into_iter().for_each(|broker| self.add_load(broker, -1, field));
+        new.into_iter().for_each(|broker| self.add_load(broker, 1, field));
     }
 
     fn add_load(&mut self, broker: BrokerId, step: i32, field: fn(&mut BrokerLoad) -> &mut u32) {
