@@ -36,11 +36,13 @@ impl<T> ControlResult<T> {
     #[must_use]
     pub fn into_entries(self) -> (Vec<Vec<MetadataRecord>>, T) {
         let Self { records, atomic, response } = self;
-        if atomic || records.len() <= ENTRY_RECORDS_MAX {
-            let entries = if records.is_empty() { Vec::new() } else { vec![records] };
-            return (entries, response);
+        let size = if atomic { records.len() } else { ENTRY_RECORDS_MAX };
+        let mut records = records.into_iter();
+        let mut entries = Vec::new();
+        while records.len() > 0 {
+            entries.push(records.by_ref().take(size).collect());
         }
-        (records.chunks(ENTRY_RECORDS_MAX).map(<[_]>::to_vec).collect(), response)
+        (entries, response)
     }
 
     /// The same decision with another answer.
