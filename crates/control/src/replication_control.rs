@@ -1,0 +1,117 @@
+//! Who has, leads and follows which partition.
+
+use std::sync::Arc;
+
+use klamm_metadata::{MetadataImage, MetadataRecord, PartitionRegistration, TopicImage};
+use klamm_types::{BrokerId, PartitionId};
+
+use crate::ControlConfig;
+use crate::draft::Draft;
+use crate::partition_change::{Election, PartitionChangeBuilder};
+use crate::settings::{min_insync_replicas, unclean_election_enabled};
+
+/// Decisions about topics and partitions, on one image.
+///
+/// Its methods stand in files by operation: creation and deletion in `topics`, ISR changes in `alter_partition`,
+/// elections in `election`, reassignment in `reassignment`.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicationControl<'a> {
+    pub(crate) image: &'a MetadataImage,
+    pub(crate) config: &'a ControlConfig,
+}
+
+/// One partition of an image, with the minimum that its topic asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Located<'a> {
+    pub(crate) topic: &'a Arc<TopicImage>,
+    pub(crate) partition: PartitionId,
+    pub(crate) registration: &'a Arc<PartitionRegistration>,
+    pub(crate) min_isr: usize,
+}
+
+/// Who may lead and who may go on leading, as far as one decision is concerned.
+pub(crate) struct Standing<'a> {
+    pub(crate) may_lead: &'a dyn Fn(BrokerId) -> bool,
+    pub(crate) may_stay: &'a dyn Fn(BrokerId) -> bool,
+}
+
+impl<'a> ReplicationControl<'a> {
+    /// Decisions on `image`, the newest one, under `config`.
+    #[must_use]
+    pub fn new(image: &'a MetadataImage, config: &'a ControlConfig) -> Self {
+        Self { image, config }
+    }
+
+    /// The effective `min.insync.replicas` of every partition, and the partition itself, in the order of topic ids.
+    pub(crate) fn partitions(self) -> impl Iterator<Item = Located<'a>> {
+        self.image.topics.topics().flat_map(move |topic| {
+            let min_isr = min_insync_replicas(self.image, self.config, &topic.name);
+            let located =
+                move |(partition, registration)| Located { topic, partition, registration, min_isr };
+            topic.partitions().map(located)
+        })
+    }
+
+    pub(crate) fn builder<'b>(
+        self,
+        located: Located<'b>,
+        standing: &Standing<'b>,
+    ) -> PartitionChangeBuilder<'b> {
+        let Located { topic, partition, registration, min_isr } = located;
+        let unclean = unclean_election_enabled(self.image, self.config, &topic.name);
+        PartitionChangeBuilder {
+            topic: topic.id,
+            partition,
+            old: registration,
+            target: registration.as_ref().clone(),
+            min_isr,
+            election: if unclean { Election::Unclean } else { Election::Clean },
+            lossy: None,
+            forget_elr: false,
+            may_lead: standing.may_lead,
+            may_stay: standing.may_stay,
+        }
+    }
+
+    /// Takes `broker` out of every ISR and, if it may have lost something, out of every ELR, and elects.
+    pub(crate) fn remove_from_isr(draft: &mut Draft, config: &ControlConfig, broker: BrokerId, lossy: bool) {
+        let image = draft.image().clone();
+        let may_lead = |other| other != broker && image.cluster.is_active(other);
+        let may_stay = |other| other != broker && is_unfenced(&image, other);
+        let standing = Standing { may_lead: &may_lead, may_stay: &may_stay };
+        let control = ReplicationControl::new(&image, config);
+        for located in control.partitions() {
+            let in_isr = located.registration.isr.contains(&broker);
+            let untrusted = lossy && located.registration.elr.contains(&broker);
+            if !in_isr && !untrusted {
+                continue;
+            }
+            let mut builder = control.builder(located, &standing);
+            builder.target.isr.retain(|member| *member != broker);
+            builder.lossy = lossy.then_some(broker);
+            builder.build().into_iter().for_each(|record| draft.push(record));
+        }
+    }
+
+    /// Elects wherever nobody leads and `broker`, which has just become active, has a replica.
+    pub(crate) fn elect_for_newcomer(draft: &mut Draft, config: &ControlConfig, broker: BrokerId) {
+        let image = draft.image().clone();
+        let control = ReplicationControl::new(&image, config);
+        let records = control.elect_where(|partition| partition.replicas.contains(&broker));
+        records.into_iter().for_each(|record| draft.push(record));
+    }
+
+    /// One election for every partition without a leader that `wanted` picks.
+    pub(crate) fn elect_where(self, wanted: impl Fn(&PartitionRegistration) -> bool) -> Vec<MetadataRecord> {
+        let may_lead = |broker| self.image.cluster.is_active(broker);
+        let may_stay = |broker| is_unfenced(self.image, broker);
+        let standing = Standing { may_lead: &may_lead, may_stay: &may_stay };
+        let leaderless =
+            self.partitions().filter(|p| p.registration.leader.is_none() && wanted(p.registration));
+        leaderless.filter_map(|located| self.builder(located, &standing).build()).collect()
+    }
+}
+
+pub(crate) fn is_unfenced(image: &MetadataImage, broker: BrokerId) -> bool {
+    image.cluster.broker(broker).is_some_and(|registration| !registration.fenced)
+}

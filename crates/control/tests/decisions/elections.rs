@@ -1,0 +1,195 @@
+//! Who leads when somebody is gone.
+
+use std::collections::BTreeMap;
+
+use klamm_control::*;
+use klamm_metadata::*;
+use klamm_types::*;
+
+use crate::context::*;
+
+#[test]
+fn the_first_live_member_of_the_isr_leads() {
+    let mut cluster = Cluster::new(3);
+    cluster.topic("t", 2, &[&[1, 2, 3]]);
+    cluster.die(1);
+    let partition = cluster.partition("t", 0);
+    assert_eq!(state(&partition), (Some(2), vec![2, 3], vec![], vec![]));
+    assert_eq!(partition.leader_epoch, LeaderEpoch(1));
+    cluster.die(3);
+    let partition = cluster.partition("t", 0);
+    assert_eq!(state(&partition), (Some(2), vec![2], vec![3], vec![]));
+    assert_eq!(partition.leader_epoch, LeaderEpoch(1), "a loss of a follower is no new epoch");
+}
+
+#[test]
+fn an_eligible_replica_leads_only_when_the_isr_is_empty() {
+    let mut cluster = Cluster::new(3);
+    cluster.topic("t", 2, &[&[1, 2, 3]]);
+    cluster.set_isr("t", &[1]);
+    cluster.die(1);
+    assert_eq!(state(&cluster.partition("t", 0)), (Some(2), vec![2], vec![1, 3], vec![]));
+}
+
+#[test]
+fn a_partition_waits_for_its_eligible_replicas() {
+    let mut cluster = Cluster::new(3);
+    cluster.topic("t", 2, &[&[1, 2, 3]]);
+    cluster.set_isr("t", &[1, 2]);
+    cluster.die(2);
+    cluster.die(1);
+    assert_eq!(state(&cluster.partition("t", 0)), (None, vec![], vec![1, 2], vec![]));
+    cluster.start(3);
+    assert_eq!(cluster.partition("t", 0).leader, None, "3 was not complete");
+    cluster.restart(2, RecoveryVerdict::CrashedDurable);
+    assert_eq!(state(&cluster.partition("t", 0)), (Some(2), vec![2], vec![1], vec![]));
+}
+
+#[test]
+fn a_lossy_last_leader_is_not_elected_again() {
+    let mut cluster = Cluster::new(2);
+    cluster.topic("t", 1, &[&[1, 2]]);
+    cluster.set_isr("t", &[1]);
+    cluster.restart(1, RecoveryVerdict::Lossy);
+    assert_eq!(state(&cluster.partition("t", 0)), (None, vec![], vec![], vec![1]));
+}
+
+fn lost() -> Cluster {
+    let mut cluster = Cluster::new(3);
+    cluster.topic("t", 2, &[&[1, 2, 3]]);
+    cluster.set_isr("t", &[1, 2]);
+    cluster.restart(2, RecoveryVerdict::Lossy);
+    cluster.restart(1, RecoveryVerdict::Lossy);
+    assert_eq!(state(&cluster.partition("t", 0)), (None, vec![], vec![], vec![1, 2]), "INV8");
+    cluster
+}
+
+fn report(cluster: &Cluster, id: i32, epoch: i32, end: i64) -> (BrokerId, LogReport) {
+    let broker_epoch = cluster.epoch(id);
+    (b(id), LogReport { broker_epoch, last_epoch: LeaderEpoch(epoch), log_end_offset: Offset(end) })
+}
+
+#[test]
+fn the_longest_log_of_the_last_known_replicas_leads() {
+    for (one, two, leader) in [((1, 50), (1, 60), 2), ((2, 10), (1, 60), 1), ((1, 9), (1, 9), 1)] {
+        let mut cluster = lost();
+        let reports = [report(&cluster, 1, one.0, one.1), report(&cluster, 2, two.0, two.1)].into();
+        let result = cluster.replication().recover_partition(&topic_partition("t", 0), &reports);
+        assert_eq!(cluster.commit(result.expect("all have reported")), b(leader));
+        let partition = cluster.partition("t", 0);
+        assert_eq!(state(&partition), (Some(leader), vec![leader], vec![], vec![]));
+        assert_eq!(partition.recovery, LeaderRecovery::Recovering);
+    }
+}
+
+#[test]
+fn a_dead_last_known_replica_is_not_elected() {
+    let mut cluster = lost();
+    let reports: BTreeMap<_, _> = [report(&cluster, 1, 1, 50), report(&cluster, 2, 1, 60)].into();
+    cluster.die(2);
+    let recover = |cluster: &Cluster, reports| {
+        cluster
+            .replication()
+            .recover_partition(&topic_partition("t", 0), reports)
+            .expect_err("nothing to elect")
+    };
+    assert_eq!(recover(&cluster, &reports), ElectionError::EligibleNotAvailable);
+    cluster.restart(2, RecoveryVerdict::Clean);
+    assert_eq!(recover(&cluster, &reports), ElectionError::EligibleNotAvailable, "2 must be asked again");
+    let only_one = [report(&cluster, 1, 1, 50)].into();
+    assert_eq!(recover(&cluster, &only_one), ElectionError::EligibleNotAvailable);
+    let both = [report(&cluster, 1, 1, 50), report(&cluster, 2, 1, 60)].into();
+    cluster.die(1);
+    cluster.die(2);
+    assert_eq!(
+        recover(&cluster, &both),
+        ElectionError::EligibleNotAvailable,
+        "both died since they reported"
+    );
+    let to_ask: Vec<_> = cluster.replication().lost_partitions().map(|(_, _, brokers)| brokers).collect();
+    assert_eq!(to_ask, [[(b(1), Some(cluster.epoch(1))), (b(2), Some(cluster.epoch(2)))]]);
+}
+
+#[test]
+fn a_partition_with_complete_replicas_is_not_recovered() {
+    let mut cluster = Cluster::new(2);
+    cluster.topic("t", 1, &[&[1, 2]]);
+    let recover = |cluster: &Cluster| {
+        cluster
+            .replication()
+            .recover_partition(&topic_partition("t", 0), &BTreeMap::new())
+            .expect_err("not lost")
+    };
+    assert_eq!(recover(&cluster), ElectionError::NotLost);
+    cluster.set_isr("t", &[1]);
+    cluster.die(1);
+    assert_eq!(recover(&cluster).refusal(), Refusal::ElectionNotNeeded);
+}
+
+#[test]
+fn an_unclean_election_happens_only_where_it_is_allowed() {
+    let mut cluster = Cluster::new(2);
+    cluster.topic("t", 1, &[&[1, 2]]);
+    cluster.set_isr("t", &[1]);
+    cluster.die(1);
+    assert_eq!(state(&cluster.partition("t", 0)), (None, vec![], vec![1], vec![]));
+    let none = cluster.replication().elect_leaderless();
+    assert_eq!((none.records.len(), none.response), (0, 0));
+    cluster.set_config(ConfigResource::BrokerDefault, UNCLEAN_LEADER_ELECTION_ENABLE, "true").expect("known");
+    let result = cluster.replication().elect_leaderless();
+    assert_eq!(cluster.commit(result), 1);
+    let partition = cluster.partition("t", 0);
+    assert_eq!(state(&partition), (Some(2), vec![2], vec![], vec![]));
+    assert_eq!(partition.recovery, LeaderRecovery::Recovering);
+}
+
+#[test]
+fn asked_for_elections_answer_each_partition() {
+    use ElectionKind::{Preferred, Unclean};
+    let mut cluster = Cluster::new(3);
+    cluster.topic("t", 1, &[&[1, 2, 3]]);
+    assert_eq!(cluster.elect(Preferred, "u"), Err(ElectionError::UnknownPartition));
+    assert_eq!(cluster.elect(Preferred, "t"), Err(ElectionError::NotNeeded { leader: b(1) }));
+    assert_eq!(cluster.elect(Unclean, "t"), Err(ElectionError::NotNeeded { leader: b(1) }));
+    cluster.die(1);
+    assert_eq!(cluster.elect(Preferred, "t"), Err(ElectionError::PreferredNotAvailable));
+    cluster.start(1);
+    assert_eq!(cluster.elect(Preferred, "t"), Err(ElectionError::PreferredNotAvailable), "it is not in sync");
+    cluster.set_isr("t", &[2, 3, 1]);
+    assert_eq!(cluster.elect(Preferred, "t"), Ok(()));
+    assert_eq!(cluster.partition("t", 0).leader, Some(b(1)));
+    (1..=3).for_each(|id| cluster.die(id));
+    assert_eq!(cluster.elect(Unclean, "t"), Err(ElectionError::EligibleNotAvailable));
+    let all = cluster.replication().elect_all_leaders(Unclean);
+    assert_eq!(all.response, [(topic_partition("t", 0), Err(ElectionError::EligibleNotAvailable))]);
+}
+
+#[test]
+fn the_balancer_waits_until_a_broker_has_settled_and_then_goes_slowly() {
+    let mut cluster = Cluster::new(2);
+    cluster.config.rebalance_moves_per_second = 2;
+    cluster.topic("t", 1, &[&[1, 2][..]; 5]);
+    cluster.die(1);
+    cluster.start(1);
+    let mut balancer = LeaderBalancer::new();
+    let mut tick = |cluster: &mut Cluster, millis| {
+        cluster.now = cluster.now.plus_millis(millis);
+        let result = balancer.tick(&cluster.replication(), &cluster.config, cluster.now);
+        cluster.commit(result)
+    };
+    assert_eq!(tick(&mut cluster, 0), 0);
+    assert_eq!(tick(&mut cluster, 60_000), 0, "1 is not in sync");
+    let mut request = cluster.proposal("t", &[2, 1]);
+    for partition in 0..5 {
+        request.proposals[0].partition = PartitionId(partition);
+        cluster.alter(&request);
+    }
+    assert_eq!(tick(&mut cluster, 1_000), 0, "it has just become whole");
+    assert_eq!(tick(&mut cluster, 29_999), 0);
+    assert_eq!(tick(&mut cluster, 1), 0, "no time for a single move has passed");
+    assert_eq!(tick(&mut cluster, 999), 2);
+    assert_eq!(tick(&mut cluster, 1_000), 2);
+    assert_eq!(tick(&mut cluster, 500), 1);
+    assert_eq!(tick(&mut cluster, 1_000), 0);
+    assert!((0..5).all(|partition| cluster.partition("t", partition).leader == Some(b(1))));
+}
