@@ -20,8 +20,24 @@ const LOG: &str = "klamm-log";
 /// Every test of the package.
 const ALL_TESTS: Tests = Tests { targets: &["--tests"], names: &[] };
 
+const CONTROL: &str = "klamm-control";
+
+/// The tables of decisions, and the random histories.
+const DECISIONS: Tests = Tests { targets: &["--test", "decisions"], names: &[] };
+
+const fn control(id: &'static str, bug: &'static str) -> Mutant {
+    Mutant { id, package: CONTROL, bug, tests: DECISIONS }
+}
+
 /// All mutants, by id.
-pub(crate) const MUTANTS: [Mutant; 6] = [
+pub(crate) const MUTANTS: [Mutant; 14] = [
+    control("B09", "KIP-841: the controller admits a fenced member to the in-sync set"),
+    control("B10", "KIP-903: a member that restarted since is admitted under its old epoch"),
+    control("B11", "KAFKA-14154: a controller that knows less calls newer epochs fenced"),
+    control("B15", "KIP-966: the last replica of the in-sync set stays in it whatever it lost"),
+    control("B16", "KIP-966: the ELR is kept when the in-sync set is full again"),
+    control("B17", "KIP-966: the ELR is kept when min.insync.replicas changes"),
+    control("B18", "the last known leader is elected although it is dead"),
     Mutant {
         id: "B22",
         package: LOG,
@@ -58,4 +74,5 @@ pub(crate) const MUTANTS: [Mutant; 6] = [
         bug: "etcd #14370: an append is acknowledged before it is flushed",
         tests: ALL_TESTS,
     },
+    control("B44", "KAFKA-15353: a proposal that was built twice has become empty and is taken"),
 ];
