@@ -1,0 +1,100 @@
+//! Which of the states that a power cut may leave are looked at.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
+use klamm_log::fs::{CrashPlan, CrashPoint, Fate, LogFs, MemoryFs, PendingKind, read_file};
+
+use crate::random::Random;
+
+/// Up to this many pending operations, all subsets are looked at.
+const SUBSETS_OF: usize = 8;
+
+/// How thoroughly a crash point is looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    /// Most pending operations of which all subsets are taken.
+    pub(crate) subsets_of: usize,
+    /// Random plans, with torn writes among them.
+    pub(crate) random: usize,
+    /// Whether every pending write is torn in every way of [`tears`], or only the newest one.
+    pub(crate) tear_all: bool,
+}
+
+impl Effort {
+    pub(crate) const FULL: Self = Self { subsets_of: SUBSETS_OF, random: 12, tear_all: true };
+    pub(crate) const SHORT: Self = Self { subsets_of: 3, random: 2, tear_all: false };
+    pub(crate) const SAMPLE: Self = Self { subsets_of: 0, random: 1, tear_all: false };
+}
+
+/// The plans for one crash point: nothing pending survives, all does, all but one, only one, every prefix, all
+/// subsets of few, torn writes, and some at random.
+pub(crate) fn plans(point: &CrashPoint, effort: Effort, random: &mut Random) -> Vec<CrashPlan> {
+    let pending = point.pending();
+    let mut plans = vec![CrashPlan::nothing_pending(), CrashPlan::everything_pending()];
+    for index in 0..pending.len() {
+        plans.push(CrashPlan::everything_pending().with(index, Fate::Lost));
+        plans.push(CrashPlan::nothing_pending().with(index, Fate::Kept));
+        plans.push(CrashPlan::first(index));
+    }
+    if pending.len() <= effort.subsets_of {
+        plans.extend((0..1 << pending.len()).map(CrashPlan::masked));
+    }
+    let writes = pending.iter().enumerate().filter_map(|(index, pending)| match pending.kind {
+        PendingKind::Write { sectors } => Some((index, sectors)),
+        _ => None,
+    });
+    let writes: Vec<_> = writes.collect();
+    let torn = if effort.tear_all { &writes[..] } else { &writes[writes.len().saturating_sub(1)..] };
+    for (index, sectors) in torn {
+        for fate in tears(*sectors) {
+            plans.push(CrashPlan::everything_pending().with(*index, fate));
+            plans.push(CrashPlan::first(*index).with(*index, fate));
+        }
+    }
+    plans.extend((0..effort.random).map(|_| random_plan(pending.len(), random)));
+    plans
+}
+
+/// The ways to tear a write: a prefix of its sectors, a suffix, all but one in the middle, only its length.
+fn tears(sectors: u64) -> Vec<Fate> {
+    let bits = sectors.min(64);
+    let all = u64::MAX >> (64 - bits);
+    let middle = 1 << (bits / 2);
+    let mut masks = vec![0, 1, all >> 1, all & !1, all & !middle, middle];
+    masks.sort_unstable();
+    masks.dedup();
+    let fates =
+        masks.into_iter().flat_map(|sectors| [true, false].map(|extends| Fate::Torn { sectors, extends }));
+    fates.collect()
+}
+
+fn random_plan(pending: usize, random: &mut Random) -> CrashPlan {
+    let loss = 1 + random.below(4);
+    let fate = |random: &mut Random| match random.below(6) {
+        n if n < loss => Fate::Lost,
+        5 => Fate::Torn { sectors: random.next(), extends: random.one_in(2) },
+        _ => Fate::Kept,
+    };
+    let fates = (0..pending).map(|_| fate(random)).collect();
+    CrashPlan::chosen(fates, Fate::Lost)
+}
+
+/// A hash of the names and bytes on a disk.
+pub(crate) fn fingerprint(fs: &MemoryFs) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hash_dir(fs, Path::new("/"), &mut hasher);
+    hasher.finish()
+}
+
+fn hash_dir(fs: &MemoryFs, dir: &Path, hasher: &mut DefaultHasher) {
+    for entry in fs.list(dir).unwrap() {
+        let path = dir.join(&entry.name);
+        entry.name.hash(hasher);
+        if entry.stat.is_dir {
+            hash_dir(fs, &path, hasher);
+        } else {
+            read_file(fs, &path, u64::MAX).unwrap().hash(hasher);
+        }
+    }
+}
