@@ -1,0 +1,131 @@
+//! Who waits for what: appends for the high watermark, deletions for the followers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use klamm_types::{Offset, Timestamp};
+
+use crate::event::{AppendTicket, DeletionTicket};
+
+/// An append that waits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct PendingAppend {
+    base_offset: Offset,
+    deadline: Timestamp,
+}
+
+/// The `acks=all` appends that wait for the high watermark, by the end of their records. Their number is
+/// bounded by the body, which admits the requests.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct PendingAcks {
+    by_end: BTreeMap<(Offset, AppendTicket), PendingAppend>,
+    by_deadline: BTreeSet<(Timestamp, Offset, AppendTicket)>,
+}
+
+/// An append that waits no longer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Released {
+    pub(crate) ticket: AppendTicket,
+    pub(crate) base_offset: Offset,
+}
+
+impl PendingAcks {
+    /// Lets the append of `base_offset..end_offset` wait.
+    pub(crate) fn park(&mut self, ticket: AppendTicket, range: std::ops::Range<Offset>, deadline: Timestamp) {
+        let pending = PendingAppend { base_offset: range.start, deadline };
+        let earlier = self.by_end.insert((range.end, ticket), pending);
+        assert!(earlier.is_none(), "append {ticket:?} is pending twice");
+        self.by_deadline.insert((deadline, range.end, ticket));
+    }
+
+    /// Takes the first append whose records all lie below `high_watermark`.
+    pub(crate) fn pop_committed(&mut self, high_watermark: Offset) -> Option<Released> {
+        let (&(end_offset, ticket), &pending) = self.by_end.first_key_value()?;
+        if end_offset > high_watermark {
+            return None;
+        }
+        self.remove(end_offset, ticket, pending.deadline);
+        // B33: answers with where the acknowledged prefix ends instead of where the records are.
+        #[cfg(mutant = "B33")]
+        let pending = PendingAppend { base_offset: Offset(high_watermark.0 - 1), ..pending };
+        Some(Released { ticket, base_offset: pending.base_offset })
+    }
+
+    /// Takes the append that has waited longest past its deadline, if any has.
+    pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<AppendTicket> {
+        let &(deadline, end_offset, ticket) = self.by_deadline.first()?;
+        if deadline > now {
+            return None;
+        }
+        self.remove(end_offset, ticket, deadline);
+        Some(ticket)
+    }
+
+    /// Takes any, lowest offset first.
+    pub(crate) fn pop_any(&mut self) -> Option<AppendTicket> {
+        let (&(end_offset, ticket), pending) = self.by_end.first_key_value()?;
+        let deadline = pending.deadline;
+        self.remove(end_offset, ticket, deadline);
+        Some(ticket)
+    }
+
+    /// When the first deadline passes.
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.by_deadline.first().map(|&(deadline, ..)| deadline)
+    }
+
+    /// The lowest end of an append that waits.
+    pub(crate) fn first_end(&self) -> Option<Offset> {
+        self.by_end.first_key_value().map(|(&(end_offset, _), _)| end_offset)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        debug_assert_eq!(self.by_end.len(), self.by_deadline.len());
+        self.by_end.len()
+    }
+
+    fn remove(&mut self, end_offset: Offset, ticket: AppendTicket, deadline: Timestamp) {
+        let by_end = self.by_end.remove(&(end_offset, ticket));
+        let by_deadline = self.by_deadline.remove(&(deadline, end_offset, ticket));
+        assert!(by_end.is_some() && by_deadline, "append {ticket:?} is pending by half");
+    }
+}
+
+/// The deletions that wait until every live replica's log starts at their offset or later. They are few: an
+/// administrator sends them.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct PendingDeletions {
+    by_offset: BTreeMap<(Offset, DeletionTicket), Timestamp>,
+}
+
+impl PendingDeletions {
+    pub(crate) fn park(&mut self, ticket: DeletionTicket, offset: Offset, deadline: Timestamp) {
+        self.by_offset.insert((offset, ticket), deadline);
+    }
+
+    /// Takes the first deletion that `log_start_offset` satisfies.
+    pub(crate) fn pop_done(&mut self, log_start_offset: Offset) -> Option<DeletionTicket> {
+        let (&(offset, ticket), _) = self.by_offset.first_key_value()?;
+        if offset > log_start_offset {
+            return None;
+        }
+        self.by_offset.pop_first().map(|_| ticket)
+    }
+
+    /// Takes one whose deadline has passed.
+    pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<DeletionTicket> {
+        let (&key, _) = self.by_offset.iter().find(|&(_, &deadline)| deadline <= now)?;
+        self.by_offset.remove(&key).map(|_| key.1)
+    }
+
+    pub(crate) fn pop_any(&mut self) -> Option<DeletionTicket> {
+        self.by_offset.pop_first().map(|((_, ticket), _)| ticket)
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.by_offset.values().min().copied()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_offset.is_empty()
+    }
+}
