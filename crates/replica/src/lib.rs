@@ -35,6 +35,7 @@ mod refusal;
 mod registration;
 mod replica;
 mod truncation;
+mod view;
 
 pub use effect::{Acknowledged, Effect, Effects, FetchBounds, IsrMember, IsrProposal, ReadBounds};
 pub use event::{

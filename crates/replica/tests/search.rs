@@ -103,15 +103,23 @@ fn setup(brokers: i32, limits: Limits) -> Setup {
 }
 
 #[test]
+#[ignore = "probe"]
 fn probe() {
-    let budget: usize = 30_000;
+    let budget: usize = 1_500_000;
+    let l = |values, crashes, fences, lags, lost| Limits {
+        lags, lost_proposals: lost, ..limits(values, crashes, fences)
+    };
     for (name, setup) in [
-        ("2 brokers, 1 value, 1 crash", setup(2, limits(1, 1, 0))),
-        ("2 brokers, 1 value, 1 fence", setup(2, limits(1, 0, 1))),
-        ("2 brokers, 2 values, 1 fence", setup(2, limits(2, 0, 1))),
-        ("3 brokers, 1 value, 1 fence", setup(3, limits(1, 0, 1))),
+        ("2b v2 c1 f1", setup(2, l(2, 1, 1, 0, 0))),
+        ("2b v2 c2 f1 lag1 lost1", setup(2, l(2, 2, 1, 1, 1))),
+        ("3b v1 f1", setup(3, l(1, 0, 1, 0, 0))),
+        ("3b v1 f2", setup(3, l(1, 0, 2, 0, 0))),
+        ("3b v1 c1", setup(3, l(1, 1, 0, 0, 0))),
+        ("3b v1 lag1 lost1", setup(3, l(1, 0, 0, 1, 1))),
+        ("3b v2 f1", setup(3, l(2, 0, 1, 0, 0))),
     ] {
+        let at = std::time::Instant::now();
         let explored = explore(setup, budget);
-        println!("{name}: {explored:?}");
+        println!("{name}: {explored:?} {:?}", at.elapsed());
     }
 }
