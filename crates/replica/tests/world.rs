@@ -69,6 +69,7 @@ impl World {
             limits: unlimited,
             instant_flush: chance.one_in(4),
             instant_replies: false,
+            stale_fetches_max: 6,
             skip_images: true,
         };
         let rates = [0, 10, 20, 40, 80];
@@ -228,7 +229,7 @@ impl World {
                 break;
             }
         }
-        if self.cluster.used.values % 3 != 0
+        if !self.cluster.used.values.is_multiple_of(3)
             && let Some(leader) = self.cluster.active_leader()
         {
             self.act(Action::Append(leader));

@@ -157,19 +157,27 @@ impl Cluster {
         self.apply_metadata(id, false);
     }
 
-    /// Answers that nobody waits for change nothing.
+    /// Answers that nobody waits for change nothing; questions that nobody waits for may, but only so many.
     fn drop_stale(&mut self) {
         let nodes = &self.nodes;
-        self.wire.retain(|message| match message {
-            Message::FetchReply { to, id, incarnation, .. } => {
-                let node = &nodes[to];
-                node.incarnation == *incarnation && node.outstanding_fetch == Some(*id)
+        let mut stale_fetches_left = self.setup.stale_fetches_max;
+        let mut keeps = |message: &Message| match message {
+            Message::Fetch { from, id, incarnation, .. } => {
+                let is_current = nodes[from].awaits_fetch(*incarnation, *id);
+                let keeps = is_current || stale_fetches_left > 0;
+                stale_fetches_left -= usize::from(keeps && !is_current);
+                keeps
             }
+            Message::FetchReply { to, id, incarnation, .. } => nodes[to].awaits_fetch(*incarnation, *id),
             Message::ProposalReply { to, id, incarnation, .. } => {
                 nodes[to].awaits_proposal(*incarnation, *id)
             }
-            Message::Fetch { .. } | Message::Proposal { .. } => true,
-        });
+            Message::Proposal { .. } => true,
+        };
+        // The youngest stale questions stay.
+        let mut kept: Vec<Message> = self.wire.drain(..).rev().filter(|message| keeps(message)).collect();
+        kept.reverse();
+        self.wire = kept;
     }
 
     /// Everything that may happen next within the limits, for the exhaustive search.

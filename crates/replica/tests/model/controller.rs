@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
+use std::rc::Rc;
 
 use klamm_replica::{
     BrokerState, BrokerStates, IsrAnswer, IsrProposal, IsrRefusal, LeaderRecovery, Registration,
@@ -26,7 +27,7 @@ pub(crate) struct Controller {
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) partition_epoch: PartitionEpoch,
     pub(crate) brokers: BrokerStates,
-    pub(crate) images: Vec<(Registration, BrokerStates)>,
+    pub(crate) images: Vec<Rc<(Registration, BrokerStates)>>,
     min_in_sync_replicas: usize,
     next_broker_epoch: i64,
 }
@@ -74,7 +75,7 @@ impl Controller {
             recovery: LeaderRecovery::Recovered,
             last_unclean_epoch: None,
         };
-        self.images.push((registration, self.brokers.clone()));
+        self.images.push(Rc::new((registration, self.brokers.clone())));
     }
 
     fn is_active(&self, id: BrokerId) -> bool {

@@ -56,6 +56,8 @@ pub(crate) struct Setup {
     pub(crate) instant_flush: bool,
     /// Whether an answer of a leader arrives before anything else happens. It makes the search shorter.
     pub(crate) instant_replies: bool,
+    /// How many questions of followers that no longer wait for the answer stay on the wire; older ones are lost.
+    pub(crate) stale_fetches_max: usize,
     /// Whether a broker may learn several metadata images as one.
     pub(crate) skip_images: bool,
 }
@@ -107,6 +109,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Whether an answer to this fetch would mean anything.
+    pub(crate) fn awaits_fetch(&self, incarnation: u32, id: FetchId) -> bool {
+        self.incarnation == incarnation && self.replica.is_some() && self.outstanding_fetch == Some(id)
+    }
+
     /// Whether an answer to this proposal would mean anything, though it be late.
     pub(crate) fn awaits_proposal(&self, incarnation: u32, id: ProposalId) -> bool {
         let isr = self.replica.as_ref().and_then(Replica::isr);
@@ -195,7 +202,8 @@ impl Cluster {
         let images = self.controller.images.len();
         let node = self.node_mut(id);
         node.applied = if newest { images } else { (node.applied + 1).min(images) };
-        let (registration, brokers) = self.controller.images[self.nodes[&id].applied - 1].clone();
+        let image = &self.controller.images[self.nodes[&id].applied - 1];
+        let (registration, brokers) = image.as_ref().clone();
         self.feed(id, Event::RegistrationChanged { registration, brokers });
     }
 
@@ -223,10 +231,7 @@ impl Cluster {
     /// `None` for an answer that nobody waits for.
     fn message_fingerprint(&self, message: &Message) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
-        let waits = |id: BrokerId, incarnation, fetch: FetchId| {
-            let node = &self.nodes[&id];
-            node.incarnation == incarnation && node.outstanding_fetch == Some(fetch)
-        };
+        let waits = |id: BrokerId, incarnation, fetch| self.nodes[&id].awaits_fetch(incarnation, fetch);
         let awaits =
             |id: BrokerId, incarnation, proposal| self.nodes[&id].awaits_proposal(incarnation, proposal);
         match message {
