@@ -293,8 +293,8 @@ impl Follower {
         let mine = partition.log.log_end_offset;
         if leader_start > leader_end {
             self.on_senseless_answer(partition, step);
-        } else if mine < leader_start {
-            // What comes between was deleted: nothing is lost, but nothing of ours connects to what is left.
+        } else if mine <= leader_start && partition.log.log_start_offset < leader_start {
+            // All that is held here was deleted: nothing is lost, and nothing of it connects to what is left.
             partition.operation = Some(LogOperation::Restart(leader_start));
             step.push(Effect::TruncateFullyAndStartAt { offset: leader_start });
         } else if mine > leader_end {

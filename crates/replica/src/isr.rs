@@ -151,7 +151,8 @@ impl PendingIsr {
         match refusal {
             // A member of the committed set that became ineligible has left the set by now.
             IsrRefusal::IneligibleReplica if self.change == IsrChange::Withdraw => Verdict::AwaitMetadata,
-            IsrRefusal::IneligibleReplica if self.attempts == 1 => Verdict::RollBack,
+            // B46: takes the last attempt's refusal for that of all.
+            IsrRefusal::IneligibleReplica if self.attempts == 1 || cfg!(mutant = "B46") => Verdict::RollBack,
             IsrRefusal::IneligibleReplica => Verdict::Withdraw,
             IsrRefusal::FencedLeaderEpoch
             | IsrRefusal::InvalidUpdateVersion

@@ -305,6 +305,11 @@ pub(crate) fn check_offset(fetch: &FollowerFetch, partition: &Partition) -> Resu
         let Some(end) = log.epochs.end_offset_for(fetch.last_epoch, log_end_offset) else {
             return Err(out_of_range);
         };
+        // What is deleted here cannot vouch for what the follower holds before the log start, of an epoch that is
+        // gone from the history: it may have parted there. It loses nothing by starting anew.
+        if fetch.offset == log_start_offset && log.is_before_history(fetch.last_epoch) {
+            return Err(out_of_range);
+        }
         if end.epoch < fetch.last_epoch || end.end_offset < fetch.offset {
             let high_watermark = log.high_watermark;
             return Err(FetchRefusal::Diverging {

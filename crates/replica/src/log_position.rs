@@ -162,6 +162,13 @@ impl LogPosition {
         self.epochs.epoch_at(Offset(offset.0 - 1)).unwrap_or(LeaderEpoch::NONE)
     }
 
+    /// Whether `epoch` is older than all that the history still has.
+    pub(crate) fn is_before_history(&self, epoch: LeaderEpoch) -> bool {
+        // B47: takes the log start for the end of every epoch before.
+        let earliest = self.epochs.entries().first();
+        cfg!(not(mutant = "B47")) && earliest.is_some_and(|earliest| epoch < earliest.epoch)
+    }
+
     /// Takes note that the log now ends at `log_end_offset`; forgets the epochs and the flush past it.
     pub(crate) fn truncate_to(&mut self, log_end_offset: Offset) {
         assert!(

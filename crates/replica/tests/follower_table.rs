@@ -252,6 +252,15 @@ fn what_the_leader_has_deleted_is_skipped() {
 }
 
 #[test]
+fn a_log_that_ends_where_the_leaders_starts_is_dropped_if_the_leader_cannot_vouch_for_it() {
+    let mut solo = Solo::following(three_epochs());
+    let effects = solo.step(refused(1, out_of_range(10, 20)));
+    assert_eq!(effects, [Effect::TruncateFullyAndStartAt { offset: Offset(10) }]);
+    assert_eq!(solo.step(truncated(10)).last(), Some(&fetches(2, 2, fetch(5, 10, -1, 10, 10))));
+    assert_eq!(solo.step(refused(2, out_of_range(10, 20))), [], "once is enough");
+}
+
+#[test]
 fn a_log_past_the_leaders_end_is_cut() {
     let mut solo = Solo::following(three_epochs());
     assert_eq!(solo.step(refused(1, out_of_range(0, 8))), [Effect::TruncateTo { offset: Offset(8) }]);

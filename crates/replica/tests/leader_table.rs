@@ -253,6 +253,7 @@ fn a_fetch_is_checked_in_order_and_a_refused_one_says_nothing() {
         ("past the end of its epoch", (6, 2, 12), (50, 2), diverging(2, 40)),
         ("past the end, diverging", (6, 2, 12), (70, 4), diverging(4, 60)),
         ("an epoch before all", (6, 2, 12), (25, 1), diverging(1, 20)),
+        ("at the start, of an epoch that is gone", (6, 2, 12), (20, 1), range),
         ("an epoch past all", (6, 2, 12), (50, 9), range),
         ("past the end, of no epoch", (6, 2, 12), (61, -1), range),
     ] {

@@ -168,6 +168,13 @@ mod full {
 
     #[test]
     #[ignore = "takes minutes; run it in release"]
+    fn one_required_a_fence_a_follower_that_lags_and_proposals_that_are_lost() {
+        let setup = setup(2, Limits { fences: 1, lags: 1, lost_proposals: 1, ..NONE });
+        exhaust(Setup { min_in_sync_replicas: 1, ..setup }, 1_000_000);
+    }
+
+    #[test]
+    #[ignore = "takes minutes; run it in release"]
     fn two_brokers_all_faults_once() {
         let faults = Limits { crashes: 1, lossy: 1, fences: 1, lags: 1, lost_proposals: 1, ..NONE };
         sample(setup(2, faults), 2_000_000);

@@ -64,7 +64,7 @@ impl World {
         let brokers = if chance.one_in(4) { 2 } else { 3 };
         let setup = Setup {
             brokers,
-            min_in_sync_replicas: 2,
+            min_in_sync_replicas: [1, 2, 2, 3][chance.below(4)],
             durability: if chance.one_in(4) { Durability::PageCache } else { Durability::Flushed },
             limits: unlimited,
             instant_flush: chance.one_in(4),
@@ -109,7 +109,8 @@ impl World {
         if rate(&mut self.chance, self.crash_rate) {
             let victim = self.chance.pick(&running)?;
             return Some(match self.chance.below(8) {
-                0 if !self.disk_at_risk => {
+                // Fewer disks than the minimum of replicas that acknowledge may be lost.
+                0 if !self.disk_at_risk && self.cluster.setup.min_in_sync_replicas > 1 => {
                     self.disk_at_risk = true;
                     Action::LoseDisk(victim)
                 }
@@ -290,6 +291,9 @@ fn seeds(range: std::ops::Range<u64>) {
     let mut acknowledged = 0;
     let mut crashes = BTreeMap::new();
     for seed in range.clone() {
+        if seed.is_multiple_of(1_000) {
+            println!("from seed {seed}: {acknowledged} appends acknowledged so far");
+        }
         let world = World::run(seed);
         acknowledged += world.cluster.oracle.acknowledged();
         *crashes.entry(world.cluster.used.crashes > 0).or_insert(0_u32) += 1;

@@ -133,7 +133,8 @@ impl Cluster {
             let Some(isr) = replica.isr() else { return Ok(()) };
             let candidates = self.controller.isr.union(&self.controller.elr);
             let missing: Vec<_> = candidates.filter(|member| !isr.maximal().contains(member)).collect();
-            if isr.committed().len() >= self.setup.min_in_sync_replicas && !missing.is_empty() {
+            let required = self.setup.min_in_sync_replicas.min(self.nodes.len());
+            if isr.committed().len() >= required && !missing.is_empty() {
                 return Err(format!("INV3: leader {id} does not wait for {missing:?}"));
             }
         }
