@@ -145,6 +145,12 @@ fn two_brokers_a_follower_that_lags_and_proposals_that_are_lost() {
 }
 
 #[test]
+fn one_required_and_proposals_that_are_lost() {
+    let setup = setup(2, Limits { lags: 1, lost_proposals: 1, ..NONE });
+    exhaust(Setup { min_in_sync_replicas: 1, ..setup }, 20_000);
+}
+
+#[test]
 fn three_brokers_near_the_start() {
     sample(setup(3, Limits { fences: 2, lags: 1, ..NONE }), 4_000);
 }
@@ -177,13 +183,13 @@ mod full {
     #[ignore = "takes minutes; run it in release"]
     fn two_brokers_all_faults_once() {
         let faults = Limits { crashes: 1, lossy: 1, fences: 1, lags: 1, lost_proposals: 1, ..NONE };
-        sample(setup(2, faults), 2_000_000);
+        sample(setup(2, faults), 1_000_000);
     }
 
     #[test]
     #[ignore = "takes minutes; run it in release"]
     fn three_brokers_and_a_fence() {
-        sample(setup(3, Limits { fences: 1, ..NONE }), 2_000_000);
+        sample(setup(3, Limits { fences: 1, ..NONE }), 1_000_000);
     }
 
     #[test]
@@ -191,7 +197,7 @@ mod full {
     fn three_brokers_a_lossy_and_a_clean_crash_and_two_fences() {
         let faults =
             Limits { values: 2, crashes: 1, lossy: 1, fences: 2, lags: 2, lost_proposals: 1, deletions: 0 };
-        sample(setup(3, faults), 2_000_000);
+        sample(setup(3, faults), 1_000_000);
     }
 
     #[test]
@@ -205,6 +211,6 @@ mod full {
             stale_fetches_max: 2,
             ..setup(3, faults)
         };
-        sample(slow, 2_000_000);
+        sample(slow, 1_000_000);
     }
 }

@@ -141,7 +141,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// INV2 and INV13: whoever may be elected holds on disk all that was ever committed.
+    /// INV2 and INV13: whoever may be elected holds all that was ever committed, now and after a crash.
     fn check_candidates(&self) -> Result<(), String> {
         let candidates = self.controller.isr.union(&self.controller.elr);
         for node in candidates.map(|id| self.node(*id)).filter(|node| !node.disk_lost) {
@@ -149,7 +149,9 @@ impl Cluster {
                 klamm_replica::Durability::Flushed => &node.durable,
                 klamm_replica::Durability::PageCache => &node.log,
             };
-            self.holds_committed(survives).map_err(|why| format!("INV2: candidate {} {why}", node.id))?;
+            for log in [survives, &node.log] {
+                self.holds_committed(log).map_err(|why| format!("INV2: candidate {} {why}", node.id))?;
+            }
         }
         Ok(())
     }
