@@ -30,12 +30,10 @@ mod follower;
 mod invariants;
 mod isr;
 mod leader;
-mod log_position;
 mod refusal;
 mod registration;
 mod replica;
 mod truncation;
-mod view;
 
 pub use effect::{Acknowledged, Effect, Effects, FetchBounds, IsrMember, IsrProposal, ReadBounds};
 pub use event::{
@@ -44,8 +42,7 @@ pub use event::{
 };
 pub use isr::{Delivery, IsrChange, IsrState, PendingIsr};
 pub use leader::{Fetched, FollowerProgress};
-pub use log_position::{LogPosition, LogPositionError};
 pub use refusal::{Alarm, AppendError, DeletionError, FetchRefusal, ReadRefusal};
 pub use registration::{BrokerState, BrokerStates, Durability, LeaderRecovery, Registration, ReplicaConfig};
-pub use replica::Replica;
+pub use replica::{LogPosition, LogPositionError, Replica};
 pub use truncation::truncation_target;

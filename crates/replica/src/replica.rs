@@ -1,5 +1,8 @@
 //! One replica of one partition: which part it plays, and who handles what.
 
+mod log_position;
+mod view;
+
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
@@ -10,9 +13,10 @@ use crate::event::{AppendRequest, AppendTicket, DeletionRequest, Event, FetchTic
 use crate::event::{FlushToken, FollowerFetch};
 use crate::follower::Follower;
 use crate::leader::{self, Leader};
-use crate::log_position::LogPosition;
 use crate::refusal::{Alarm, AppendError, DeletionError, FetchRefusal};
 use crate::registration::{BrokerStates, Durability, LeaderRecovery, Registration, ReplicaConfig};
+
+pub use log_position::{LogPosition, LogPositionError};
 
 /// The wait before attempt number `failures` + 1, in milliseconds: 5, 10, 20 ... 200.
 pub(crate) fn backoff_ms(failures: u32) -> i64 {

@@ -6,9 +6,9 @@ use crate::effect::ReadBounds;
 use crate::event::FlushToken;
 use crate::isr::IsrState;
 use crate::leader::FollowerProgress;
-use crate::log_position::LogPosition;
 use crate::refusal::ReadRefusal;
 use crate::registration::Registration;
+use crate::replica::LogPosition;
 use crate::replica::{Replica, Role};
 
 impl Replica {
