@@ -144,6 +144,14 @@ pub enum FetchRefusal {
     LogFailed,
 }
 
+impl FetchRefusal {
+    /// Whether the follower asks again: it always does, once it has done what the refusal asks of it.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        true
+    }
+}
+
 /// Why records were not deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum DeletionError {
@@ -166,6 +174,17 @@ pub enum DeletionError {
     LogFailed,
 }
 
+impl DeletionError {
+    /// Whether sending the same again may succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NotLeader | Self::TimedOut | Self::LogFailed => true,
+            Self::OffsetOutOfRange { .. } => false,
+        }
+    }
+}
+
 /// Why a consumer cannot be served by this replica now.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum ReadRefusal {
@@ -178,6 +197,14 @@ pub enum ReadRefusal {
     /// The replica's log is out of service. Kafka: KAFKA_STORAGE_ERROR.
     #[error("the log is out of service")]
     LogFailed,
+}
+
+impl ReadRefusal {
+    /// Whether asking again, here or at another replica, may succeed: it may, as all of these pass.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        true
+    }
 }
 
 /// Something that must not happen and that somebody must look at; the replica stays safe and carries on as far
@@ -216,4 +243,18 @@ pub enum Alarm {
     /// The controller refuses a proposal as invalid in itself: the two disagree about the rules.
     #[error("the controller calls an in-sync set proposal invalid")]
     InvalidProposal,
+}
+
+impl Alarm {
+    /// Whether the replica tries again by itself; otherwise it waits for the metadata to change.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::MalformedFetchAnswer { .. } => true,
+            Self::CommittedTruncation { .. }
+            | Self::LeaderEpochWentBack { .. }
+            | Self::EpochReused { .. }
+            | Self::InvalidProposal => false,
+        }
+    }
 }

@@ -68,8 +68,8 @@ impl Leader {
         let stays = |broker: &BrokerId| {
             *broker == partition.broker || !self.has_to_leave(*broker, partition, step.now)
         };
-        let members: Vec<BrokerId> = committed.iter().copied().filter(stays).collect();
-        if members.len() < committed.len() {
+        if !committed.iter().all(stays) {
+            let members = committed.iter().copied().filter(stays).collect();
             self.propose(IsrChange::Shrink, members, partition, step);
         }
     }

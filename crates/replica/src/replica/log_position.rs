@@ -54,6 +54,14 @@ pub enum LogPositionError {
     },
 }
 
+impl LogPositionError {
+    /// Whether trying again may succeed: a log that contradicts itself goes on doing so.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
 impl LogPosition {
     /// An empty log that starts at offset 0.
     #[must_use]
