@@ -24,7 +24,12 @@ struct Explored {
 /// # Panics
 /// With the actions that lead there, if a state breaks a promise.
 fn explore(setup: Setup, states_max: usize) -> Explored {
-    let initial = Cluster::new(setup.clone());
+    explore_from(Cluster::new(setup), &[], states_max)
+}
+
+/// The same from `initial`, to which `prefix` has led.
+fn explore_from(initial: Cluster, prefix: &[Action], states_max: usize) -> Explored {
+    let setup = initial.setup.clone();
     let mut parents: HashMap<u64, (u64, Option<Action>)> = HashMap::new();
     parents.insert(initial.fingerprint(), (0, None));
     let mut level = vec![initial];
@@ -41,7 +46,10 @@ fn explore(setup: Setup, states_max: usize) -> Explored {
                     after.check()
                 }));
                 if !matches!(outcome, Ok(Ok(()))) {
-                    fail(&setup, &parents, (from, action), outcome);
+                    let mut trace = prefix.to_vec();
+                    trace.extend(trace_to(&parents, from));
+                    trace.push(action);
+                    fail(&setup, &trace, outcome);
                 }
                 explored.acknowledged = explored.acknowledged.max(after.oracle.acknowledged());
                 let fingerprint = after.fingerprint();
@@ -63,18 +71,18 @@ fn explore(setup: Setup, states_max: usize) -> Explored {
     explored
 }
 
-fn fail(
-    setup: &Setup,
-    parents: &HashMap<u64, (u64, Option<Action>)>,
-    (mut at, last): (u64, Action),
-    outcome: std::thread::Result<Result<(), String>>,
-) -> ! {
-    let mut trace = vec![last];
+/// The actions from the first state to this one.
+fn trace_to(parents: &HashMap<u64, (u64, Option<Action>)>, mut at: u64) -> Vec<Action> {
+    let mut trace = Vec::new();
     while let Some((parent, Some(action))) = parents.get(&at) {
         trace.push(*action);
         at = *parent;
     }
     trace.reverse();
+    trace
+}
+
+fn fail(setup: &Setup, trace: &[Action], outcome: std::thread::Result<Result<(), String>>) -> ! {
     let why = match outcome {
         Ok(Err(why)) => why,
         Ok(Ok(())) => "nothing".to_owned(),
@@ -117,6 +125,46 @@ fn sample(setup: Setup, states_max: usize) {
     assert!(explored.acknowledged > 0, "no order acknowledges anything: {explored:?}");
 }
 
+/// Sees the neighbourhoods of states that lie deeper than a search from the start comes: wanders about under each
+/// seed, then goes breadth first through `states_max` states from there.
+fn sample_deep(setup: &Setup, seeds: std::ops::Range<u64>, states_max: usize) {
+    let mut acknowledged = 0;
+    for seed in seeds {
+        let (cluster, prefix) = wander(setup, seed);
+        let explored = explore_from(cluster, &prefix, states_max);
+        acknowledged += explored.acknowledged;
+    }
+    assert!(acknowledged > 0, "no order acknowledges anything");
+}
+
+/// Takes between 20 and 80 of the actions that may happen, by chance under the seed.
+fn wander(setup: &Setup, seed: u64) -> (Cluster, Vec<Action>) {
+    let mut chance = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut draw = |bound: usize| {
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        (chance % bound as u64) as usize
+    };
+    let mut cluster = Cluster::new(setup.clone());
+    let mut prefix = Vec::new();
+    for _ in 0..20 + draw(61) {
+        let mut actions = cluster.enabled();
+        // Faults would be most of the actions: let the replicas get somewhere between them.
+        let harmless: Vec<Action> = actions.iter().copied().filter(|action| !action.is_fault()).collect();
+        if !harmless.is_empty() && draw(12) > 0 {
+            actions = harmless;
+        }
+        let action = actions[draw(actions.len())];
+        prefix.push(action);
+        cluster.act(action);
+        if let Err(why) = cluster.check() {
+            fail(setup, &prefix, Ok(Err(why)));
+        }
+    }
+    (cluster, prefix)
+}
+
 #[test]
 fn two_brokers_and_a_crash() {
     exhaust(setup(2, Limits { crashes: 1, ..NONE }), 5_000);
@@ -153,6 +201,19 @@ fn one_required_and_proposals_that_are_lost() {
 #[test]
 fn three_brokers_near_the_start() {
     sample(setup(3, Limits { fences: 2, lags: 1, ..NONE }), 4_000);
+}
+
+/// Three brokers, and every kind of fault there is.
+fn three_brokers_all_faults() -> Setup {
+    let faults =
+        Limits { values: 3, crashes: 2, lossy: 1, fences: 2, lags: 2, lost_proposals: 2, deletions: 1 };
+    let setup = setup(3, faults);
+    Setup { instant_flush: false, instant_replies: false, skip_images: true, stale_fetches_max: 2, ..setup }
+}
+
+#[test]
+fn three_brokers_far_from_the_start() {
+    sample_deep(&three_brokers_all_faults(), 0..40, 100);
 }
 
 mod full {
@@ -202,15 +263,7 @@ mod full {
 
     #[test]
     #[ignore = "takes minutes; run it in release"]
-    fn three_brokers_slow_flushes_and_replies_and_skipped_images() {
-        let faults = Limits { values: 2, crashes: 2, fences: 1, lags: 1, lost_proposals: 1, ..NONE };
-        let slow = Setup {
-            instant_flush: false,
-            instant_replies: false,
-            skip_images: true,
-            stale_fetches_max: 2,
-            ..setup(3, faults)
-        };
-        sample(slow, 1_000_000);
+    fn three_brokers_far_from_the_start() {
+        sample_deep(&three_brokers_all_faults(), 1_000..2_000, 3_000);
     }
 }

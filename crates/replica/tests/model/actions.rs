@@ -48,6 +48,24 @@ pub(crate) enum Action {
     Delete(BrokerId),
 }
 
+impl Action {
+    /// Whether it is one that a healthy cluster would not see.
+    pub(crate) fn is_fault(self) -> bool {
+        matches!(
+            self,
+            Self::Lose(_)
+                | Self::Duplicate(_)
+                | Self::Lag(_)
+                | Self::LoseProposal(_)
+                | Self::LoseFetch(_)
+                | Self::Fence(_)
+                | Self::Crash(_)
+                | Self::LoseDisk(_)
+                | Self::Stop(_)
+        )
+    }
+}
+
 impl Cluster {
     /// Does it.
     pub(crate) fn act(&mut self, action: Action) {
