@@ -168,6 +168,9 @@ pub enum IsrAnswer {
         partition_epoch: PartitionEpoch,
         /// The committed in-sync set.
         in_sync_replicas: BTreeSet<BrokerId>,
+        /// The effective minimum of in-sync replicas under which the controller decided who stays eligible. It
+        /// holds until the metadata of this partition epoch comes: the leader may not know yet that it was raised.
+        min_in_sync_replicas: usize,
     },
     /// The controller's refusal.
     Refused(IsrRefusal),
@@ -192,7 +195,7 @@ pub enum Event {
         /// The brokers of its replicas, from the same image.
         brokers: BrokerStates,
     },
-    /// The partition's settings changed.
+    /// The partition's settings changed. Fed before the `RegistrationChanged` of the same image.
     ConfigChanged(ReplicaConfig),
     /// A client wants to append.
     AppendRequested(AppendRequest),

@@ -63,6 +63,8 @@ pub(crate) struct Partition {
     pub(crate) registration: Option<Registration>,
     pub(crate) brokers: BrokerStates,
     pub(crate) operation: Option<LogOperation>,
+    /// The minimum that came with an accepted proposal, until the metadata of its partition epoch is known.
+    accepted_minimum: Option<(PartitionEpoch, usize)>,
     sequence: Sequence,
 }
 
@@ -77,7 +79,8 @@ impl Partition {
 
     pub(crate) fn required_in_sync(&self) -> usize {
         let required = |known: &Registration| known.effective_min_in_sync_replicas(&self.config);
-        self.registration.as_ref().map_or(usize::MAX, required)
+        let accepted = self.accepted_minimum.map_or(0, |(_, minimum)| minimum);
+        self.registration.as_ref().map_or(usize::MAX, required).max(accepted)
     }
 
     /// Asks for a flush if records only count once they are flushed, and some are not.
@@ -104,7 +107,13 @@ impl Partition {
     }
 
     /// The controller took a proposal: what it changed is known before the metadata comes round.
-    pub(crate) fn adopt_accepted(&mut self, epoch: PartitionEpoch, in_sync: &BTreeSet<BrokerId>) {
+    pub(crate) fn adopt_accepted(
+        &mut self,
+        epoch: PartitionEpoch,
+        in_sync: &BTreeSet<BrokerId>,
+        minimum: usize,
+    ) {
+        self.accepted_minimum = Some((epoch, minimum));
         let Some(registration) = &mut self.registration else { return };
         registration.partition_epoch.advance_to(epoch);
         registration.in_sync_replicas.clone_from(in_sync);
@@ -170,6 +179,7 @@ impl Replica {
             registration: None,
             brokers: BrokerStates::new(),
             operation: None,
+            accepted_minimum: None,
             sequence: Sequence::default(),
         };
         Self { partition, role: Role::Unassigned }
@@ -248,6 +258,9 @@ impl Replica {
             }
             epoch_is_new = registration.leader_epoch > known.leader_epoch;
             is_new = registration.partition_epoch > known.partition_epoch;
+        }
+        if self.partition.accepted_minimum.is_some_and(|(epoch, _)| epoch <= registration.partition_epoch) {
+            self.partition.accepted_minimum = None;
         }
         self.partition.registration = Some(registration.clone());
         if !registration.replicas.contains(&self.partition.broker) {

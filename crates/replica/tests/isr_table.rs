@@ -29,6 +29,7 @@ fn accept(id: ProposalId, leader_epoch: i32, partition_epoch: i32, isr: &[i32]) 
         leader_epoch: LeaderEpoch(leader_epoch),
         partition_epoch: PartitionEpoch(partition_epoch),
         in_sync_replicas: set(isr),
+        min_in_sync_replicas: 2,
     };
     answer(id, accepted)
 }
@@ -306,6 +307,31 @@ fn a_member_that_lags_is_proposed_to_leave_and_waited_for_until_it_has() {
     assert_eq!((solo.maximal_isr(), solo.high_watermark()), (set(&[1, 2, 3]), 0));
     let effects = solo.step(accept(proposed.id, 1, 2, &[1, 2]));
     assert_eq!(effects, [advances(1), acknowledged(1, 0)]);
+}
+
+#[test]
+fn a_minimum_that_was_raised_holds_from_the_answer_on() {
+    let mut solo = Solo::leading(&[1, 2, 3]);
+    solo.append(1, 1);
+    solo.flush();
+    solo.fetch(2, 1, 1);
+    solo.now += 10_001;
+    let proposed = proposal(&solo.step(Event::Tick));
+    let accepted = IsrAnswer::Accepted {
+        leader_epoch: LeaderEpoch(1),
+        partition_epoch: PartitionEpoch(2),
+        in_sync_replicas: set(&[1, 2]),
+        min_in_sync_replicas: 3,
+    };
+    let effects = solo.step(answer(proposed.id, accepted));
+    let too_few = klamm_replica::AppendError::NotEnoughReplicasAfterAppend { in_sync: 2, required: 3 };
+    let ticket = klamm_replica::AppendTicket(1);
+    assert_eq!(effects, [Effect::CompleteAppend { ticket, outcome: Err(too_few) }]);
+    assert_eq!(solo.high_watermark(), 0, "broker 3 stays eligible: it has to hold what is committed");
+    solo.step(image(registration(1, &[1, 2], 1, 1)));
+    assert_eq!(solo.high_watermark(), 0, "an image from before");
+    solo.step(image(registration(1, &[1, 2], 1, 2)));
+    assert_eq!(solo.high_watermark(), 1, "the metadata of that epoch speak for themselves");
 }
 
 #[test]

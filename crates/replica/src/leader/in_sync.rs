@@ -126,7 +126,7 @@ impl Leader {
     ) {
         let Some(pending) = self.isr.pending().filter(|pending| pending.proposal.id == id) else { return };
         let verdict = match answer {
-            IsrAnswer::Accepted { leader_epoch, partition_epoch, in_sync_replicas } => {
+            IsrAnswer::Accepted { leader_epoch, partition_epoch, in_sync_replicas, min_in_sync_replicas } => {
                 let known = partition.registration.as_ref().map(|known| known.partition_epoch);
                 // Withdrawing works by making a change: if there was none, the old proposal may still be applied.
                 let proves = pending.change != IsrChange::Withdraw
@@ -134,7 +134,7 @@ impl Leader {
                 if !proves {
                     Verdict::Resend
                 } else if leader_epoch == self.epoch && known.is_some_and(|known| partition_epoch >= known) {
-                    partition.adopt_accepted(partition_epoch, &in_sync_replicas);
+                    partition.adopt_accepted(partition_epoch, &in_sync_replicas, min_in_sync_replicas);
                     self.isr = IsrState::Committed(in_sync_replicas);
                     self.on_in_sync_set_known(partition, step);
                     return;

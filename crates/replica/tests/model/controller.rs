@@ -167,6 +167,7 @@ impl Controller {
             leader_epoch: self.leader_epoch,
             partition_epoch: self.partition_epoch,
             in_sync_replicas: self.isr.clone(),
+            min_in_sync_replicas: self.min_in_sync_replicas,
         }
     }
 
