@@ -61,9 +61,9 @@ pub enum Problem {
         /// How many bytes, up to the next whole batch or the end of the file.
         bytes: u64,
     },
-    /// The log ends in bytes that are no batch and that no flush had covered.
-    #[error("the last {bytes} bytes are a torn write: {reason}")]
-    TornTail {
+    /// Past the recovery point, bytes are no batch, or one with a wrong checksum.
+    #[error("{bytes} bytes are a torn write: {reason}")]
+    TornWrite {
         /// Why they are no batch.
         reason: BatchError,
         /// How many bytes.
@@ -349,7 +349,7 @@ impl Problem {
             Self::Unreadable { reason: InspectError::Damaged(_) } => "damaged_file",
             Self::Unreadable { .. } => "unreadable",
             Self::NoBatch { .. } => "no_batch",
-            Self::TornTail { .. } => "torn_tail",
+            Self::TornWrite { .. } => "torn_write",
             Self::Checksum { .. } => "checksum",
             Self::Records { .. } => "records",
             Self::RecordsTooLarge { .. } => "records_too_large",
@@ -401,8 +401,8 @@ impl Problem {
                 "recovery does without it if it can, and refuses to open the log if not"
             }
             Self::Unreadable { .. } => "look at the disk and at the file's permissions",
-            Self::TornTail { .. } => {
-                "nobody was promised these bytes: recovery cuts them off at the next start"
+            Self::TornWrite { .. } => {
+                "it lies past the recovery point: recovery cuts the log off here at the next start"
             }
             Self::NoBatch { .. } | Self::Checksum { .. } => BATCHES_LOST,
             Self::Records { .. }
@@ -523,6 +523,12 @@ impl VerifyReport {
     /// Reports that something could not be read; what is not there is for the caller to tell.
     pub(super) fn unreadable(&mut self, path: &Path, reason: impl Into<InspectError>) {
         self.error(Place::of(path), Problem::Unreadable { reason: reason.into() });
+    }
+
+    /// Reports a small file that does not read: damage if `is_error`, or if the disk is to blame.
+    pub(super) fn unread(&mut self, is_error: bool, path: &Path, reason: InspectError) {
+        let is_error = is_error || !matches!(reason, InspectError::Damaged(_));
+        self.graded(is_error, Place::of(path), Problem::Unreadable { reason });
     }
 
     /// Takes note of a disk error, if `result` is one.

@@ -17,13 +17,21 @@ use crate::index::{IndexEntry, OffsetEntry, TimeEntry};
 pub(super) struct Ordered<E> {
     pub(super) path: PathBuf,
     entries: Entries<E>,
+    /// Whether the file must be in order: the segment has been written out and synced.
+    is_settled: bool,
     /// The last entry that was found to be right.
     previous: Option<E>,
 }
 
 impl<E: IndexEntry> Ordered<E> {
     /// Opens an index, and reports what its size tells. `None` if it cannot be read.
-    pub(super) fn open(fs: &dyn LogFs, path: &Path, report: &mut VerifyReport) -> Option<Self> {
+    pub(super) fn open(
+        fs: &dyn LogFs,
+        path: &Path,
+        settled: Settled,
+        report: &mut VerifyReport,
+    ) -> Option<Self> {
+        let is_settled = settled == Settled::All;
         let entries = match Entries::<E>::open(fs, path) {
             Ok(entries) => entries,
             Err(error) => {
@@ -32,12 +40,13 @@ impl<E: IndexEntry> Ordered<E> {
             }
         };
         if entries.surplus() > 0 {
-            report.error(Place::of(path), Problem::IndexSize { bytes: entries.surplus() });
+            let problem = Problem::IndexSize { bytes: entries.surplus() };
+            report.graded(is_settled, Place::of(path), problem);
         }
         if entries.unused > 0 {
             report.note(Place::of(path), Problem::IndexUnused { entries: entries.unused });
         }
-        Some(Self { path: path.to_owned(), entries, previous: None })
+        Some(Self { path: path.to_owned(), entries, is_settled, previous: None })
     }
 
     /// The next entry that comes after the last right one, and its position.
@@ -50,7 +59,7 @@ impl<E: IndexEntry> Ordered<E> {
                 Some(_) => Problem::IndexOrder,
                 None => Problem::IndexEntryInvalid,
             };
-            report.error(Place::of(&self.path).at(position), problem);
+            report.graded(self.is_settled, Place::of(&self.path).at(position), problem);
             self.advance(report);
         }
         None

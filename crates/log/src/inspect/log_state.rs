@@ -22,6 +22,14 @@ impl Settled {
         }
     }
 
+    /// What holds for the unsynced files of a segment of which this holds: nothing, unless all of it is settled.
+    pub(super) fn of_unsynced(self) -> Self {
+        match self {
+            Self::All => Self::All,
+            Self::Below(_) => Self::Below(Offset(i64::MIN)),
+        }
+    }
+
     /// What holds within a segment that the segment at `next_base` follows: its indexes are settled if all of it is.
     pub(super) fn within(self, next_base: Option<Offset>) -> Self {
         match (self, next_base) {

@@ -31,13 +31,17 @@ pub(super) struct Checkpointed {
     pub(super) log_start_offset: Option<Offset>,
     /// The directory was closed in order.
     pub(super) clean_shutdown: bool,
+    /// The directory keeps recovery points: a partition without one has none of its offsets promised yet.
+    pub(super) keeps_recovery_points: bool,
 }
 
 impl Checkpointed {
     fn settled(&self) -> Settled {
         match self.recovery_point {
-            Some(recovery_point) if !self.clean_shutdown => Settled::Below(recovery_point),
-            _ => Settled::All,
+            _ if self.clean_shutdown => Settled::All,
+            Some(recovery_point) => Settled::Below(recovery_point),
+            None if self.keeps_recovery_points => Settled::Below(Offset::ZERO),
+            None => Settled::All,
         }
     }
 }
@@ -57,11 +61,12 @@ pub(super) fn check(fs: &dyn LogFs, dir: &Path, checkpointed: &Checkpointed, rep
     let Some(entries) = report.watch(dir, fs.list(dir).describe("list", dir)) else { return };
     report.partitions += 1;
     let files = classify(dir, &entries, report);
-    let epochs = read_epochs(fs, dir, &files, report);
-    read_topic_id(fs, dir, &files, report);
+    let settled = checkpointed.settled();
+    let epochs = read_epochs(fs, dir, (&files, settled), report);
+    read_topic_id(fs, dir, (&files, settled), report);
     let segments = segments_to_check(dir, &files, report);
     let first = segments.first().map_or(Offset::ZERO, |first| first.base_offset);
-    let mut state = LogState::new(checkpointed.settled(), epochs, first);
+    let mut state = LogState::new(settled, epochs, first);
     if checkpointed.clean_shutdown {
         state.epochs_from = checkpointed.log_start_offset.unwrap_or(Offset::ZERO);
     }
@@ -71,7 +76,12 @@ pub(super) fn check(fs: &dyn LogFs, dir: &Path, checkpointed: &Checkpointed, rep
     let log_end_offset = state.expected;
     check_epochs_end(dir, &state, log_end_offset, report);
     for offset in &files.snapshots {
-        check_snapshot(fs, dir, *offset, log_end_offset, report);
+        let path = dir.join(segment_file_name(*offset, FileKind::Snapshot));
+        check_snapshot(fs, &path, *offset, state.settled.of_unsynced(), report);
+        if *offset > log_end_offset {
+            let place = Place::of(&path).offset(*offset);
+            report.note(place, Problem::SnapshotPastEnd { log_end_offset });
+        }
     }
     for name in &files.metadata_snapshots {
         check_metadata_snapshot(fs, &dir.join(name), report);
@@ -141,7 +151,7 @@ fn segments_to_check(dir: &Path, files: &Files, report: &mut VerifyReport) -> Ve
 fn read_epochs(
     fs: &dyn LogFs,
     dir: &Path,
-    files: &Files,
+    (files, settled): (&Files, Settled),
     report: &mut VerifyReport,
 ) -> Option<LeaderEpochCache> {
     let path = dir.join(LEADER_EPOCH_FILE);
@@ -155,18 +165,20 @@ fn read_epochs(
         Ok(StateFile::LeaderEpochs(epochs)) => Some(epochs),
         Ok(_) => None,
         Err(error) => {
-            report.unreadable(&path, error);
+            // Recovery makes it again from the batches, if a crash has torn it.
+            report.unread(settled == Settled::All, &path, error);
             None
         }
     }
 }
 
-fn read_topic_id(fs: &dyn LogFs, dir: &Path, files: &Files, report: &mut VerifyReport) {
+fn read_topic_id(fs: &dyn LogFs, dir: &Path, (files, settled): (&Files, Settled), report: &mut VerifyReport) {
     let path = dir.join(PARTITION_METADATA_FILE);
     if !files.names.contains(PARTITION_METADATA_FILE) {
         report.note(Place::of(dir), Problem::FileMissing { name: PARTITION_METADATA_FILE });
     } else if let Err(error) = read_state(fs, &path) {
-        report.unreadable(&path, error);
+        // It is synced with the first flush of the log.
+        report.unread(settled.covers(Offset::ZERO), &path, error);
     }
 }
 
@@ -181,23 +193,14 @@ fn check_epochs_end(dir: &Path, state: &LogState, log_end_offset: Offset, report
     }
 }
 
-fn check_snapshot(
-    fs: &dyn LogFs,
-    dir: &Path,
-    offset: Offset,
-    log_end_offset: Offset,
-    report: &mut VerifyReport,
-) {
-    let path = dir.join(segment_file_name(offset, FileKind::Snapshot));
-    let producers = match read_state(fs, &path) {
+fn check_snapshot(fs: &dyn LogFs, path: &Path, offset: Offset, settled: Settled, report: &mut VerifyReport) {
+    let place = Place::of(path).offset(offset);
+    let producers = match read_state(fs, path) {
         Ok(StateFile::Producers(producers)) => producers,
         Ok(_) => return,
-        Err(error) => return report.unreadable(&path, error),
+        // Nobody syncs a snapshot: recovery takes an older one.
+        Err(error) => return report.unread(settled.covers(offset), path, error),
     };
-    let place = Place::of(&path).offset(offset);
-    if offset > log_end_offset {
-        report.note(place, Problem::SnapshotPastEnd { log_end_offset });
-    }
     for (producer_id, entry) in producers {
         let newest = entry.batches().last().map(|batch| batch.last_offset);
         let known = newest.into_iter().chain(entry.txn_first_offset).max();

@@ -74,8 +74,8 @@ pub(super) fn check(
         state.transactions.on_damage();
         state.expected = segment.base_offset;
     }
-    let indexes = open_indexes(fs, segment, report);
     let settled = state.settled.within(segment.next_base);
+    let indexes = open_indexes(fs, segment, settled, report);
     let mut walk = Walk { segment, file: &file, state, settled, report, indexes, gaps: Gaps::default() };
     if let Err(error) = walk.run() {
         walk.report.unreadable(&segment.path, error);
@@ -84,23 +84,30 @@ pub(super) fn check(
     walk.finish();
 }
 
-fn open_indexes(fs: &dyn LogFs, segment: &SegmentToCheck, report: &mut VerifyReport) -> Indexes {
+fn open_indexes(
+    fs: &dyn LogFs,
+    segment: &SegmentToCheck,
+    settled: Settled,
+    report: &mut VerifyReport,
+) -> Indexes {
     let base_offset = segment.base_offset;
     let [offsets, times, txns] = &segment.indexes;
-    let offsets = open(fs, offsets.as_deref(), report).map(|entries| OffsetCheck { entries, base_offset });
-    let times = open(fs, times.as_deref(), report);
+    let offsets =
+        open(fs, offsets.as_deref(), settled, report).map(|entries| OffsetCheck { entries, base_offset });
+    let times = open(fs, times.as_deref(), settled, report);
     let max = Timestamp(i64::MIN);
     let times = times.map(|entries| TimeCheck { entries, base_offset, max, blind: false });
-    let txns = open(fs, txns.as_deref(), report).map(|entries| TxnCheck { entries });
+    let txns = open(fs, txns.as_deref(), settled, report).map(|entries| TxnCheck { entries });
     Indexes { offsets, times, txns }
 }
 
 fn open<E: crate::index::IndexEntry>(
     fs: &dyn LogFs,
     path: Option<&Path>,
+    settled: Settled,
     report: &mut VerifyReport,
 ) -> Option<Ordered<E>> {
-    Ordered::open(fs, path?, report)
+    Ordered::open(fs, path?, settled, report)
 }
 
 impl Walk<'_> {
@@ -120,14 +127,11 @@ impl Walk<'_> {
         let end = damage.resumes_at.unwrap_or(self.file.len());
         let (reason, bytes) = (damage.reason, end - damage.position);
         let place = Place::of(&self.segment.path).at(damage.position).offset(self.state.expected);
-        // A torn write has nothing whole after it; were there something, recovery would still cut it off.
-        let torn = !self.settled.covers(self.state.expected)
-            && damage.resumes_at.is_none()
-            && self.segment.next_base.is_none();
-        if torn {
-            self.report.note(place, Problem::TornTail { reason, bytes });
-        } else {
+        // Whole batches may stand after a torn one: of what was not flushed, anything may survive.
+        if self.settled.covers(self.state.expected) {
             self.report.error(place, Problem::NoBatch { reason, bytes });
+        } else {
+            self.report.note(place, Problem::TornWrite { reason, bytes });
         }
         if let Some(offsets) = &mut self.indexes.offsets {
             offsets.on_damage(end, self.report);
@@ -147,23 +151,22 @@ impl Walk<'_> {
         self.report.batches += 1;
         self.check_order(batch);
         if let Some(offsets) = &mut self.indexes.offsets {
-            offsets.on_batch(batch, self.settled, self.report);
+            offsets.on_batch(batch, self.settled.of_unsynced(), self.report);
         }
         if let Some(reason) = batch.crc_error {
             let place = place(self.segment, batch);
-            let is_last = batch.end() == self.file.len() && self.segment.next_base.is_none();
-            if is_last && !self.settled.covers(batch.header.base_offset()) {
-                let bytes = batch.header.size() as u64;
-                self.report.note(place, Problem::TornTail { reason, bytes });
-            } else {
+            if self.settled.covers(batch.header.base_offset()) {
                 self.report.error(place, Problem::Checksum { reason });
+            } else {
+                let bytes = batch.header.size() as u64;
+                self.report.note(place, Problem::TornWrite { reason, bytes });
             }
             self.lose_sight();
             return Ok(());
         }
         self.check_epoch(batch);
         if let Some(times) = &mut self.indexes.times {
-            times.on_batch(batch, self.settled, self.report);
+            times.on_batch(batch, self.settled.of_unsynced(), self.report);
         }
         let marker = self.check_records(batch)?;
         self.check_transaction(batch, marker);
@@ -268,10 +271,10 @@ impl Walk<'_> {
         }
         let (settled, report) = (self.settled, &mut *self.report);
         if let Some(offsets) = &mut self.indexes.offsets {
-            offsets.finish(settled, report);
+            offsets.finish(settled.of_unsynced(), report);
         }
         if let Some(times) = &mut self.indexes.times {
-            times.finish(settled, report);
+            times.finish(settled.of_unsynced(), report);
         }
         if let Some(txns) = &mut self.indexes.txns {
             txns.finish(settled, report);

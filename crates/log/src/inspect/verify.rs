@@ -9,7 +9,7 @@ use super::finding::{Place, Problem, VerifyReport};
 use super::kind::{CLEAN_SHUTDOWN_FILE, ContentKind};
 use super::partition::{self, Checkpointed};
 use super::state::StateFile;
-use crate::checkpoint::OffsetCheckpoint;
+use crate::checkpoint::{MetaProperties, OffsetCheckpoint};
 use crate::dir::RECOVERY_POINT_FILE;
 use crate::error::Describe as _;
 use crate::fs::{DirEntry, LogFs};
@@ -23,7 +23,8 @@ const PASSING_DIR_SUFFIXES: [&str; 3] = ["-delete", "-stray", "-future"];
 /// Checks the directory of a partition, or a log directory with all its partitions. Reads every byte of every log.
 ///
 /// Whether damage counts as such depends on what was promised. The checkpoints of the log directory tell: past the
-/// recovery point of a log that was not closed in order a torn tail is a note, as are indexes that lag behind.
+/// recovery point of a log that was not closed in order damage is a torn write, and a note, as are files that nobody
+/// had synced yet.
 ///
 /// Time: that of reading the files once. Memory: see [the module](crate::inspect).
 ///
@@ -73,19 +74,19 @@ struct Checkpoints {
     high_watermarks: OffsetCheckpoint,
     log_starts: OffsetCheckpoint,
     clean_shutdown: bool,
+    keeps_recovery_points: bool,
 }
 
 impl Checkpoints {
     fn read(fs: &dyn LogFs, dir: &Path, report: &mut VerifyReport) -> Self {
-        let mut offsets = |name: &str| match report.state(fs, &dir.join(name)) {
-            Some(StateFile::Offsets(offsets)) => offsets,
-            _ => OffsetCheckpoint::default(),
-        };
-        let recovery_points = offsets(RECOVERY_POINT_FILE);
-        let high_watermarks = offsets(HIGH_WATERMARK_FILE);
-        let log_starts = offsets(LOG_START_FILE);
+        let errors = report.errors;
+        let recovery_points = report.offsets(fs, &dir.join(RECOVERY_POINT_FILE));
+        // A file that does not read says nothing of what was promised.
+        let keeps_recovery_points = report.errors == errors && is_kept(fs, dir);
+        let high_watermarks = report.offsets(fs, &dir.join(HIGH_WATERMARK_FILE));
+        let log_starts = report.offsets(fs, &dir.join(LOG_START_FILE));
         let clean_shutdown = report.state(fs, &dir.join(CLEAN_SHUTDOWN_FILE)).is_some();
-        Self { recovery_points, high_watermarks, log_starts, clean_shutdown }
+        Self { recovery_points, high_watermarks, log_starts, clean_shutdown, keeps_recovery_points }
     }
 
     fn of(&self, partition: &TopicPartition) -> Checkpointed {
@@ -94,8 +95,16 @@ impl Checkpoints {
             high_watermark: self.high_watermarks.0.get(partition).copied(),
             log_start_offset: self.log_starts.0.get(partition).copied(),
             clean_shutdown: self.clean_shutdown,
+            keeps_recovery_points: self.keeps_recovery_points,
         }
     }
+}
+
+/// Whether a node keeps its logs in `dir`, as the files that it makes there show.
+fn is_kept(fs: &dyn LogFs, dir: &Path) -> bool {
+    [RECOVERY_POINT_FILE, MetaProperties::FILE]
+        .iter()
+        .any(|name| fs.stat(&dir.join(name)).is_ok_and(|stat| stat.is_some()))
 }
 
 /// What the log directory around a partition's says of it. Whether that reads is not asked here.
@@ -108,6 +117,15 @@ fn checkpointed_beside(fs: &dyn LogFs, dir: &Path) -> Checkpointed {
         None => return Checkpointed::default(),
     };
     Checkpoints::read(fs, parent, &mut VerifyReport::default()).of(&partition)
+}
+
+impl VerifyReport {
+    fn offsets(&mut self, fs: &dyn LogFs, path: &Path) -> OffsetCheckpoint {
+        match self.state(fs, path) {
+            Some(StateFile::Offsets(offsets)) => offsets,
+            _ => OffsetCheckpoint::default(),
+        }
+    }
 }
 
 fn check_log_dir(fs: &dyn LogFs, dir: &Path, entries: &[DirEntry], report: &mut VerifyReport) {
