@@ -29,8 +29,14 @@ const fn control(id: &'static str, bug: &'static str) -> Mutant {
     Mutant { id, package: CONTROL, bug, tests: DECISIONS }
 }
 
+const REPLICA: &str = "klamm-replica";
+
+const fn replica(id: &'static str, bug: &'static str) -> Mutant {
+    Mutant { id, package: REPLICA, bug, tests: ALL_TESTS }
+}
+
 /// All mutants, by id.
-pub(crate) const MUTANTS: [Mutant; 14] = [
+pub(crate) const MUTANTS: [Mutant; 33] = [
     control("B09", "KIP-841: the controller admits a fenced member to the in-sync set"),
     control("B10", "KIP-903: a member that restarted since is admitted under its old epoch"),
     control("B11", "KAFKA-14154: a controller that knows less calls newer epochs fenced"),
@@ -75,4 +81,23 @@ pub(crate) const MUTANTS: [Mutant; 14] = [
         tests: ALL_TESTS,
     },
     control("B44", "KAFKA-15353: a proposal that was built twice has become empty and is taken"),
+    replica("B01", "KIP-101: a follower falls back to its high watermark instead of comparing epochs"),
+    replica("B02", "KIP-279: a follower believes the leader's end of an epoch that it does not have"),
+    replica("B03", "KIP-320: a leader serves fetches of any leader epoch"),
+    replica("B04", "KAFKA-7415: a new leader that has written nothing leaves no epoch behind"),
+    replica("B05", "KAFKA-7128: a follower joins from the high watermark, short of the epoch start"),
+    replica("B06", "a follower joins on what it said in an earlier leader epoch"),
+    replica("B07", "the high watermark waits for the committed set while a larger one is proposed"),
+    replica("B08", "a proposal whose answer is lost is taken back"),
+    replica("B10", "KAFKA-15221: what an earlier incarnation held counts for the present one"),
+    replica("B12", "KAFKA-12686: an image that says nothing new clears the proposal in flight"),
+    replica("B13", "KAFKA-13091: a new committed in-sync set does not move the high watermark"),
+    replica("B14", "KAFKA-15021: a follower that is shutting down holds the high watermark back"),
+    replica("B19", "KAFKA-14704: a diverging follower takes over the leader's high watermark"),
+    replica("B20", "KAFKA-8400: a refused fetch counts as progress"),
+    replica("B23", "KAFKA-9491: a log that starts anew leaves its high watermark behind"),
+    replica("B27", "KAFKA-10533: what a replica has not flushed counts as held"),
+    replica("B33", "an append is acknowledged at another offset than the stored one"),
+    replica("B46", "a proposal is taken back on a refusal although an earlier attempt was lost"),
+    replica("B47", "the leader's log start hides a divergence below it"),
 ];
