@@ -98,6 +98,17 @@ impl LogDir {
         result.map_err(|error| self.fail(error))
     }
 
+    /// Takes the directory out of service if `result` is a failure of its disk. A full disk is none.
+    ///
+    /// # Errors
+    /// Those of `result`.
+    pub fn guard<T>(&self, result: Result<T, LogError>) -> Result<T, LogError> {
+        result.map_err(|error| match error {
+            LogError::Storage(error) if !error.is_full() => self.fail(error).into(),
+            error => error,
+        })
+    }
+
     /// Reads the recovery points of the directory's partitions. Needed once, before the first log is opened.
     ///
     /// # Errors
@@ -142,7 +153,7 @@ impl LogDir {
         let mut points = self.recovery_points.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = points.clone();
         if change(&mut next) {
-            next.write(self.fs.as_ref(), &self.path.join(RECOVERY_POINT_FILE))?;
+            self.guard(next.write(self.fs.as_ref(), &self.path.join(RECOVERY_POINT_FILE)))?;
             *points = next;
         }
         Ok(())

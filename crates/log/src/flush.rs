@@ -108,6 +108,7 @@ impl Log {
     /// # Errors
     /// The disk's errors; the directory is then out of service, and the flushed end offset has not moved.
     pub fn flush(&self) -> Result<Offset, LogError> {
+        self.dir.log_dir.check()?;
         let running = self.flush.exclude();
         let (end, work, active) = self.begin_flush();
         if end <= self.flushed_end_offset() && work.is_empty() {

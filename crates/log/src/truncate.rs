@@ -94,7 +94,7 @@ impl Log {
         unflushed.snapshots.clear();
         drop(unflushed);
         // An empty file says where the log goes on, also after a crash.
-        self.active_segment().create_log()?;
+        self.dir.log_dir.guard(self.active_segment().create_log().map_err(LogError::from))?;
         self.dir.sync()?;
         drop(running);
         writer.producers.clear();
@@ -124,7 +124,8 @@ impl Log {
         if !epochs.truncate_from_end(end) {
             return Ok(());
         }
-        write_epochs(self.dir.fs(), &self.dir.file(LEADER_EPOCH_FILE), &epochs)?;
+        let written = write_epochs(self.dir.fs(), &self.dir.file(LEADER_EPOCH_FILE), &epochs);
+        self.dir.log_dir.guard(written)?;
         self.dir.sync()?;
         *self.epochs.write().unwrap_or_else(PoisonError::into_inner) = epochs;
         Ok(())

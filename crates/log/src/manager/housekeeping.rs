@@ -108,7 +108,7 @@ impl LogManager {
         if written.get(name) == Some(&fingerprint) {
             return Ok(());
         }
-        checkpoint.write(self.fs.as_ref(), &managed.dir.path().join(name))?;
+        managed.dir.guard(checkpoint.write(self.fs.as_ref(), &managed.dir.path().join(name)))?;
         written.insert(name, fingerprint);
         Ok(())
     }

@@ -61,7 +61,7 @@ fn check_refusals(run: &mut Run) {
         Step::Append { records: 1, value_len: 10, producer: None, transactional: false },
         Step::Follow { batches: 1, gap: 0, epoch_step: 0 },
         Step::Flush,
-        Step::Truncate { batches: 1, inside: false },
+        Step::Truncate { batches: 0, inside: false },
         Step::Restart { ahead: 1 },
         Step::Checkpoint,
     ] {

@@ -72,7 +72,7 @@ impl Node {
         for (name, offset) in
             [(HIGH_WATERMARKS, self.log.high_watermark()), (LOG_STARTS, self.log.log_start_offset())]
         {
-            OffsetCheckpoint([(partition(), offset)].into()).write(fs, &file(name))?;
+            self.dir.guard(OffsetCheckpoint([(partition(), offset)].into()).write(fs, &file(name)))?;
         }
         Ok(())
     }
