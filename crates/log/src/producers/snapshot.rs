@@ -102,12 +102,19 @@ fn decode_entry(cursor: &mut Cursor<'_>) -> Result<(ProducerId, ProducerEntry), 
     let coordinator_epoch = CoordinatorEpoch(i32::from_be_bytes(cursor.take()?));
     let txn_first_offset = i64::from_be_bytes(cursor.take()?);
     let mut entry = ProducerEntry { epoch, coordinator_epoch, ..ProducerEntry::default() };
-    if last_offset.0 >= 0 && offset_delta >= 0 && i64::from(offset_delta) <= last_offset.0 {
-        entry.push(BatchMetadata { last_sequence, offset_delta, last_offset, timestamp });
+    let newest = BatchMetadata { last_sequence, offset_delta, last_offset, timestamp };
+    if is_possible(&newest) {
+        entry.push(newest);
     }
     entry.last_timestamp = timestamp;
     entry.txn_first_offset = (txn_first_offset >= 0).then_some(Offset(txn_first_offset));
     Ok((producer_id, entry))
+}
+
+/// Whether a batch can have such offsets. An entry without any batch has an offset of -1.
+fn is_possible(batch: &BatchMetadata) -> bool {
+    let (last, delta) = (batch.last_offset.0, i64::from(batch.offset_delta));
+    delta >= 0 && delta <= last
 }
 
 fn decode_older_batches(
@@ -125,12 +132,16 @@ fn decode_older_batches(
         let (newest, last_timestamp) = (entry.batches[0], entry.last_timestamp);
         entry.len = 0;
         for _ in 0..count {
-            entry.push(BatchMetadata {
+            let older = BatchMetadata {
                 last_sequence: i32::from_be_bytes(cursor.take()?),
                 offset_delta: i32::from_be_bytes(cursor.take()?),
                 last_offset: Offset(i64::from_be_bytes(cursor.take()?)),
                 timestamp: Timestamp(i64::from_be_bytes(cursor.take()?)),
-            });
+            };
+            if !is_possible(&older) {
+                return Err("a batch with offsets that cannot be");
+            }
+            entry.push(older);
         }
         entry.push(newest);
         entry.last_timestamp = last_timestamp;

@@ -18,6 +18,13 @@ use crate::scan::{BatchScanner, ScanError, Scanned};
 use crate::segment::Segment;
 use crate::truncate::truncate_indexes;
 
+/// Where in a batch its magic byte is.
+const MAGIC_AT: usize = 16;
+/// The magic byte of a batch.
+const MAGIC: u8 = 2;
+/// A search for the next whole batch computes checksums over at most this many times the segment's size.
+const SEARCH_FACTOR: u64 = 4;
+
 /// What the pass found.
 pub(super) struct Tail {
     /// Never empty.
@@ -264,12 +271,16 @@ impl Walk<'_> {
         size: u64,
         next_base: Option<Offset>,
     ) -> std::io::Result<Option<Scanned>> {
+        let mut budget = SEARCH_FACTOR * size;
         let mut buffer = vec![0; BatchScanner::BULK_BUFFER];
         while position + HEADER_LEN as u64 <= size {
             let read = read_up_to_at(file, &mut buffer, position)?;
             let windows = buffer[..read].windows(HEADER_LEN);
             let candidates = windows.len();
             for (i, window) in windows.enumerate() {
+                if window[MAGIC_AT] != MAGIC {
+                    continue;
+                }
                 let Ok(header) = BatchHeader::parse(window) else { continue };
                 let at = position + i as u64;
                 let fits = at + header.size() as u64 <= size;
@@ -277,6 +288,9 @@ impl Walk<'_> {
                 if !fits || !near || !self.in_order(&header, next_base) {
                     continue;
                 }
+                // Bytes that look like many overlapping batches must not make this take for ever.
+                let Some(left) = budget.checked_sub(header.size() as u64) else { return Ok(None) };
+                budget = left;
                 let batch = Scanned { position: at, header };
                 let mut scanner = BatchScanner::new(file, at, batch.end(), BatchScanner::BULK_BUFFER);
                 match scanner.verify_crc(&batch) {
