@@ -44,6 +44,10 @@ fn run(fs: &MemoryFs) -> Ended {
     };
     for step in steps() {
         if let Err(failure) = run.try_step(step) {
+            if step == Step::Flush {
+                let (told, promised) = (run.log().flushed_end_offset().0, run.promise().flushed_end);
+                assert_eq!(told, promised, "a flush that failed has moved the flushed end");
+            }
             let (offline, timeline) = (run.is_offline(), run.timeline().clone());
             if offline {
                 check_refusals(&mut run);

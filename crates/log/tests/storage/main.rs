@@ -3,9 +3,11 @@
 mod batches;
 mod crash;
 mod faults;
+mod model;
 mod node;
 mod oracle;
 mod plain_log;
 mod random;
+mod rot;
 mod timeline;
 mod workload;

@@ -133,7 +133,7 @@ fn check_epochs(log: &Log, batches: &[PlainBatch], expected: &Expectation<'_>) -
     Ok(())
 }
 
-/// The producers' state is that of the whole history, or of what is left of it.
+/// The producers' state is that of the whole history, or of what was left of it at some time.
 fn check_producers(log: &Log, plain: &PlainLog) -> Result<(), Broken> {
     let (start, end) = (log.log_start_offset().0, log.log_end_offset().0);
     let found: BTreeMap<_, _> =
@@ -141,7 +141,7 @@ fn check_producers(log: &Log, plain: &PlainLog) -> Result<(), Broken> {
     let whole = producers_of(plain.between(i64::MIN, end));
     let left = producers_of(plain.between(start, end));
     for (id, producer) in &found {
-        let right = whole.get(id) == Some(producer) || left.get(id) == Some(producer);
+        let right = is_between(producer, left.get(id), whole.get(id));
         ensure!(right, "producer {id} is {producer:?}, not {:?} or {:?}", whole.get(id), left.get(id));
     }
     for id in left.keys() {
@@ -152,6 +152,19 @@ fn check_producers(log: &Log, plain: &PlainLog) -> Result<(), Broken> {
     let bound = open.unwrap_or(i64::MAX).min(log.high_watermark().0);
     ensure!(stable <= bound, "last stable offset {stable} is past {bound}");
     Ok(())
+}
+
+/// Whether a producer's state is that of its batches from somewhere between the history's start and the log start on:
+/// what was below an earlier log start may be known from a snapshot, or not.
+fn is_between(found: &PlainProducer, left: Option<&PlainProducer>, whole: Option<&PlainProducer>) -> bool {
+    let Some(whole) = whole else { return false };
+    let known = [Some(whole), left];
+    let batches_left = left.map_or(&[][..], |left| &left.batches);
+    found.epoch == whole.epoch
+        && known.iter().flatten().any(|producer| producer.coordinator_epoch == found.coordinator_epoch)
+        && known.iter().flatten().any(|producer| producer.txn_first_offset == found.txn_first_offset)
+        && whole.batches.ends_with(&found.batches)
+        && found.batches.ends_with(batches_left)
 }
 
 /// The indexes lead to the right places.

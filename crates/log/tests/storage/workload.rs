@@ -14,7 +14,7 @@ use crate::random::Random;
 use crate::timeline::{Moment, Promise, Timeline};
 
 /// Something that is done to a log.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
     /// A client's batch arrives at the leader.
     Append {
@@ -151,6 +151,11 @@ impl Run {
             high_watermark: 0,
         };
         Self::try_start(fs, promise, seed, 1_000_000)
+    }
+
+    /// What holds now.
+    pub(crate) fn promise(&self) -> &Promise {
+        &self.promise
     }
 
     pub(crate) fn timeline(&self) -> &Timeline {
@@ -405,7 +410,7 @@ pub(crate) fn random_steps(count: usize, random: &mut Random) -> Vec<Step> {
     (0..count).map(|_| random_step(random)).collect()
 }
 
-fn random_step(random: &mut Random) -> Step {
+pub(crate) fn random_step(random: &mut Random) -> Step {
     let producer = random.below(3) as i64;
     match random.below(40) {
         0..=12 => Step::Append {
