@@ -74,7 +74,8 @@ impl Log {
     /// Whether nothing was appended for `idle_after_ms`, and there is something to give back.
     pub(crate) fn is_idle(&self, now: Timestamp, idle_after_ms: i64) -> bool {
         let last_append = Timestamp(self.offsets.last_append.load(Ordering::Relaxed));
-        now.millis_since(last_append) >= idle_after_ms && self.active_segment().log().is_open()
+        let idle = now.millis_since(last_append) >= idle_after_ms;
+        idle && self.segments().iter().any(|segment| segment.has_open_files())
     }
 
     /// Gives the log's directory another name, under which nobody will open it as a log.

@@ -244,6 +244,11 @@ impl Segment {
         [&self.log, self.offsets.file(), self.times.file(), self.txns.file()]
     }
 
+    /// Whether any of the files is open.
+    pub(crate) fn has_open_files(&self) -> bool {
+        self.files().into_iter().any(|file| file.is_open())
+    }
+
     /// Closes the files; the log file only if it holds nothing unsynced, whose loss a later open might not learn of.
     pub(crate) fn close_files(&self) {
         self.log.close_if_clean();
