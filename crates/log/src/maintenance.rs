@@ -11,11 +11,12 @@ use crate::names::{FileKind, segment_file_name};
 use crate::producers::snapshot;
 
 impl Log {
-    /// Flushes, and brings the recovery point up to the flushed end: leader epochs and aborted transactions below it
-    /// are durable, too. Returns the recovery point, which the caller writes to the directory's checkpoint.
+    /// Flushes, and brings the recovery point up to the flushed end: leader epochs, aborted transactions and the time
+    /// index below it are durable, too, because nobody could see that some of it is missing. Returns the recovery
+    /// point, which the caller writes to the directory's checkpoint.
     ///
     /// Also writes what makes recovery quick, without waiting for the disk: a producer snapshot, and the entries that
-    /// the active segment's indexes had in memory. If those do not survive, recovery reads more.
+    /// the active segment's offset index had in memory. If those do not survive, recovery reads more.
     ///
     /// # Errors
     /// The disk's errors.
@@ -36,8 +37,10 @@ impl Log {
         self.flush.lock().snapshots.push((end, bytes.into()));
         drop(writer);
         self.flush()?;
-        active.txns.file().sync()?;
-        if active.txns.file().take_created() {
+        for index in [active.txns.file(), active.times.file()] {
+            index.sync()?;
+        }
+        if active.txns.file().take_created() | active.times.file().take_created() {
             self.dir.sync()?;
         }
         // A truncation may have come between.

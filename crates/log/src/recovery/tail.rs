@@ -367,6 +367,10 @@ impl Walk<'_> {
     fn prepare_floor(&mut self, segment: &Segment) -> Result<u64, LogError> {
         let flushed = self.options.flush_point.offset().0.saturating_sub(segment.base_offset().0);
         let entries = segment.offsets.entries()?;
+        // The time index is durable below the flush point; what it has past it is made again.
+        let times = segment.times.entries()?;
+        let durable = times.iter().take_while(|e| i64::from(e.relative_offset) < flushed).count();
+        segment.times.truncate(durable as u32)?;
         let usable = |e: &&crate::index::OffsetEntry| {
             i64::from(e.relative_offset) < flushed && u64::from(e.position) < segment.size()
         };
@@ -381,14 +385,9 @@ impl Walk<'_> {
             if let Ok(Some(batch)) = scanner.next()
                 && batch.header.last_offset() == wanted
             {
-                let base_offset = batch.header.base_offset();
-                self.expected = base_offset;
+                self.expected = batch.header.base_offset();
                 self.epoch = LeaderEpoch::NONE;
                 segment.offsets.truncate(kept as u32)?;
-                let times = segment.times.entries()?;
-                let before =
-                    |e: &&TimeEntry| segment.base_offset().0 + i64::from(e.relative_offset) < base_offset.0;
-                segment.times.truncate(times.iter().take_while(before).count() as u32)?;
                 self.keep_txns(segment)?;
                 return Ok(position);
             }
@@ -396,7 +395,6 @@ impl Walk<'_> {
         }
         self.expected = segment.base_offset();
         segment.offsets.reset()?;
-        segment.times.reset()?;
         self.keep_txns(segment)?;
         Ok(0)
     }
