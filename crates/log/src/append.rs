@@ -121,7 +121,11 @@ impl Log {
         if cfg!(mutant = "B24") {
             return Ok(());
         }
-        Ok(self.dir.log_dir.check()?)
+        self.dir.log_dir.check()?;
+        match self.dir.is_deleted() {
+            true => Err(AppendError::Deleted(self.partition().clone())),
+            false => Ok(()),
+        }
     }
 
     /// Checks the records against the state of their producers. `Some` if they are in the log already.
@@ -135,9 +139,9 @@ impl Log {
             let batch = batch?;
             if let Some(marker) = marker_of(&batch)? {
                 writer.producers.check_marker(batch.header(), &marker)?;
-            } else if origin == AppendOrigin::Client
-                && let SequenceCheck::Duplicate(known) = writer.producers.check(batch.header())?
-            {
+            } else if origin == AppendOrigin::Internal {
+                writer.producers.check_epoch(batch.header())?;
+            } else if let SequenceCheck::Duplicate(known) = writer.producers.check(batch.header())? {
                 return Ok(Some(AppendInfo {
                     first_offset: known.first_offset(),
                     last_offset: known.last_offset,

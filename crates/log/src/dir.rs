@@ -1,6 +1,7 @@
 //! One log directory (a disk, as a rule): its health, its open files, its partitions' directories.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use klamm_types::{Offset, TopicPartition};
@@ -9,6 +10,9 @@ use crate::checkpoint::OffsetCheckpoint;
 use crate::error::{Describe as _, DirOffline, LogError, StorageError};
 use crate::file_cache::FileCache;
 use crate::fs::LogFs;
+
+/// The file with the log starts of a directory's partitions.
+pub const LOG_START_FILE: &str = "log-start-offset-checkpoint";
 
 /// The file with the recovery points of a directory's partitions.
 pub const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
@@ -34,6 +38,8 @@ pub struct LogDir {
     failure: OnceLock<String>,
     listener: OnceLock<FailureListener>,
     recovery_points: Mutex<OffsetCheckpoint>,
+    /// Held by whoever changes the log-start checkpoint, from reading what it should say on.
+    log_starts: Mutex<()>,
 }
 
 impl LogDir {
@@ -47,6 +53,7 @@ impl LogDir {
             failure: OnceLock::new(),
             listener: OnceLock::new(),
             recovery_points: Mutex::default(),
+            log_starts: Mutex::default(),
         })
     }
 
@@ -114,6 +121,8 @@ impl LogDir {
     /// # Errors
     /// [`LogError::Damaged`] if the file does not read; the disk's errors.
     pub fn load_recovery_points(&self) -> Result<OffsetCheckpoint, LogError> {
+        // What is read here is acted on: a power cut must not bring back an older file after that.
+        self.watch(self.fs.sync_dir(&self.path).describe("sync", &self.path))?;
         let points = OffsetCheckpoint::read(self.fs.as_ref(), &self.path.join(RECOVERY_POINT_FILE))?;
         self.recovery_points.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&points);
         Ok(points)
@@ -139,6 +148,29 @@ impl LogDir {
             }
             changed
         })
+    }
+
+    /// Keeps others from changing the log-start checkpoint.
+    pub(crate) fn lock_log_starts(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.log_starts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes sure that the log-start checkpoint has nothing past `offset` for `partition`. Durable on return.
+    pub(crate) fn lower_log_start(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
+        let _changing = self.lock_log_starts();
+        let path = self.path.join(LOG_START_FILE);
+        let mut starts = match OffsetCheckpoint::read(self.fs.as_ref(), &path) {
+            // Whoever opens the log next will not read it either.
+            Err(LogError::Damaged { .. }) => return Ok(()),
+            read => read?,
+        };
+        match starts.0.get_mut(partition) {
+            Some(start) if *start > offset => {
+                *start = offset;
+                self.guard(starts.write(self.fs.as_ref(), &path))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Changes recovery points by `change` and makes the result durable before it returns.
@@ -167,12 +199,13 @@ pub(crate) struct PartitionDir {
     pub(crate) partition: TopicPartition,
     /// Changes once, when the partition is deleted.
     path: RwLock<Arc<Path>>,
+    deleted: AtomicBool,
 }
 
 impl PartitionDir {
     pub(crate) fn new(log_dir: Arc<LogDir>, partition: TopicPartition) -> Arc<Self> {
         let path = log_dir.path.join(partition.to_string());
-        Arc::new(Self { log_dir, partition, path: RwLock::new(path.into()) })
+        Arc::new(Self { log_dir, partition, path: RwLock::new(path.into()), deleted: AtomicBool::new(false) })
     }
 
     /// A partition's directory that stands under another name than its own, for tools.
@@ -200,6 +233,11 @@ impl PartitionDir {
         self.log_dir.watch(self.fs().sync_dir(parent).describe("sync", parent))
     }
 
+    /// Whether the partition has been deleted: its files may be gone at any time.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
     /// Gives the directory the name `name` in the same log directory.
     pub(crate) fn rename(&self, name: &str) -> Result<(), StorageError> {
         let mut path = self.path.write().unwrap_or_else(PoisonError::into_inner);
@@ -207,6 +245,7 @@ impl PartitionDir {
         let renamed = self.fs().rename(&path, &to).describe("rename", &path);
         self.log_dir.watch(renamed)?;
         *path = to.into();
+        self.deleted.store(true, Ordering::Release);
         drop(path);
         self.sync_parent()
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use klamm_record::{BatchError, RecompressError, ValidationError};
-use klamm_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use klamm_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicPartition};
 
 /// The disk refused an operation.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,9 @@ pub enum AppendError {
     /// The directory was taken out of service before (`KAFKA_STORAGE_ERROR`).
     #[error(transparent)]
     Offline(#[from] DirOffline),
+    /// The log has been deleted (`UNKNOWN_TOPIC_OR_PARTITION`).
+    #[error("partition {0} has been deleted")]
+    Deleted(TopicPartition),
 }
 
 impl AppendError {
@@ -210,6 +213,9 @@ pub enum LogError {
     /// The directory is out of service.
     #[error(transparent)]
     Offline(#[from] DirOffline),
+    /// The log has been deleted.
+    #[error("partition {0} has been deleted")]
+    Deleted(TopicPartition),
     /// A small file that cannot be rebuilt does not read as what it should be.
     #[error("{path} is damaged: {reason}")]
     Damaged {

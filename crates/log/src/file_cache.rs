@@ -39,7 +39,7 @@ impl FileCache {
     }
 
     /// Takes note of an opened file, and closes others if there are too many.
-    fn opened(&self, file: &Arc<CachedFile>) -> Result<(), StorageError> {
+    fn opened(&self, file: &Arc<CachedFile>) {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         clock.push_back(Arc::downgrade(file));
         // Two rounds: the first clears the marks of use, the second finds somebody unmarked.
@@ -61,11 +61,13 @@ impl FileCache {
         // Nobody could be closed at once: then one that must be synced first, while others go on opening files.
         match unsynced {
             Some(other) if crowded => {
-                other.sync()?;
-                other.close_if_clean();
-                Ok(())
+                // A failure has ended the service of that file's directory, which is not the business of whoever
+                // opens a file, perhaps in another directory.
+                if other.sync().is_ok() {
+                    other.close_if_clean();
+                }
             }
-            _ => Ok(()),
+            _ => {}
         }
     }
 }
@@ -142,7 +144,7 @@ impl CachedFile {
         state.handle = Some(Arc::clone(&handle));
         state.created |= matches!(mode, OpenMode::Create | OpenMode::Truncate);
         drop(state);
-        self.dir.log_dir.files().opened(self)?;
+        self.dir.log_dir.files().opened(self);
         Ok(handle)
     }
 
@@ -153,6 +155,15 @@ impl CachedFile {
             Err(e) if e.source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// Notes that `file`, an open handle of this file, was changed, so that no sync has covered all of it. To be called
+    /// after the change: a sync that began before may not have seen it.
+    pub(crate) fn mark_written(&self, file: &Arc<dyn LogFile>) {
+        let mut state = self.lock();
+        state.dirty = true;
+        // Should the cache have closed it meanwhile: the handle that wrote is the one that learns of lost pages.
+        state.handle.get_or_insert_with(|| Arc::clone(file));
     }
 
     /// Notes that bytes were written which no sync has covered.

@@ -31,6 +31,12 @@ pub(crate) struct Unflushed {
 }
 
 impl Unflushed {
+    /// Adds a snapshot to be written, in place of one of the same offset that could not be.
+    pub(crate) fn add_snapshot(&mut self, offset: Offset, bytes: Arc<[u8]>) {
+        self.snapshots.retain(|(known, _)| *known != offset);
+        self.snapshots.push((offset, bytes));
+    }
+
     fn is_empty(&self) -> bool {
         self.sealed.is_empty() && self.snapshots.is_empty() && !self.epochs_changed && !self.created
     }
@@ -97,7 +103,7 @@ impl FlushState {
     ) {
         let mut unflushed = self.lock();
         unflushed.sealed.extend(sealed);
-        unflushed.snapshots.push(snapshot);
+        unflushed.add_snapshot(snapshot.0, snapshot.1);
         publish();
     }
 }
@@ -108,8 +114,21 @@ impl Log {
     /// # Errors
     /// The disk's errors; the directory is then out of service, and the flushed end offset has not moved.
     pub fn flush(&self) -> Result<Offset, LogError> {
+        let before = self.flushed_end_offset();
+        let end = self.flush_quietly()?;
+        if end > before {
+            self.tell_listener();
+        }
+        Ok(end)
+    }
+
+    /// As [`flush`](Self::flush), for callers that hold the writer's lock: the listener is not told.
+    pub(crate) fn flush_quietly(&self) -> Result<Offset, LogError> {
         self.dir.log_dir.check()?;
         let running = self.flush.exclude();
+        if self.dir.is_deleted() {
+            return Ok(self.flushed_end_offset());
+        }
         let (end, work, active) = self.begin_flush();
         if end <= self.flushed_end_offset() && work.is_empty() {
             return Ok(self.flushed_end_offset());
@@ -117,13 +136,14 @@ impl Log {
         if cfg!(mutant = "B39") {
             self.publish_flushed(end);
         }
-        if let Err(error) = self.sync_all(&work, &active) {
-            return Err(self.give_back(work, error));
-        }
+        let postponed = match self.sync_all(&work, &active) {
+            Ok(postponed) => postponed,
+            Err(error) => return Err(self.give_back(work, error)),
+        };
         self.dir.log_dir.check()?;
+        self.flush.lock().sealed.splice(..0, postponed);
         self.publish_flushed(end);
         drop(running);
-        self.tell_listener();
         Ok(end)
     }
 
@@ -170,12 +190,18 @@ impl Log {
         (end, work, active)
     }
 
-    fn sync_all(&self, work: &Unflushed, active: &Segment) -> Result<(), LogError> {
+    /// Does the work of a flush. Returns the sealed segments whose indexes found no room on the disk: their records
+    /// are durable, and the recovery point stays below them.
+    fn sync_all(&self, work: &Unflushed, active: &Segment) -> Result<Vec<Arc<Segment>>, LogError> {
         self.dir.log_dir.check()?;
         for (offset, bytes) in &work.snapshots {
-            // Never synced: a snapshot that did not survive only makes recovery start from an older one.
+            // Never synced: a snapshot that did not survive, or found no room, only makes recovery start from an
+            // older one.
             let path = self.dir.file(&segment_file_name(*offset, FileKind::Snapshot));
-            write_file(self.dir.fs(), &path, bytes).describe("write", &path)?;
+            match write_file(self.dir.fs(), &path, bytes).describe("write", &path) {
+                Err(error) if error.is_full() => {}
+                written => written?,
+            }
         }
         if work.epochs_changed {
             let epochs = self.leader_epochs();
@@ -185,9 +211,14 @@ impl Log {
             let path = self.dir.file(PARTITION_METADATA_FILE);
             put_file(self.dir.fs(), &path, render_topic_id(id).as_bytes()).describe("replace", &path)?;
         }
+        let mut postponed = Vec::new();
         for sealed in &work.sealed {
-            sealed.spill_indexes()?;
-            sealed.sync(true)?;
+            sealed.sync(false)?;
+            match sealed.spill_indexes() {
+                Ok(()) => sealed.sync(true)?,
+                Err(error) if error.is_full() => postponed.push(Arc::clone(sealed)),
+                Err(error) => return Err(error.into()),
+            }
         }
         active.sync(false)?;
         // A segment's file gets its name durable with its first flush. (Sealed segments that were never flushed lie
@@ -199,7 +230,7 @@ impl Log {
         if work.created {
             self.dir.sync_parent()?;
         }
-        Ok(())
+        Ok(postponed)
     }
 
     /// After a failed flush: on a full disk the work is still to be done, and nothing was lost. Any other failure
@@ -227,7 +258,8 @@ impl Log {
         self.flush.flushed.notify_all();
     }
 
-    fn tell_listener(&self) {
+    /// Tells the listener the flushed end offset. Never called with a lock of the log held.
+    pub(crate) fn tell_listener(&self) {
         let listener = self.flush.listener.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(FlushListener(listener)) = listener {
             listener(self.flushed_end_offset());

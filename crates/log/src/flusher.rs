@@ -31,14 +31,17 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<(Arc<Log>, Task)>,
+    /// Flushes that somebody waits for, in the order of their requests; each log at most once.
+    flushes: VecDeque<Arc<Log>>,
+    /// What can wait until there are none of those; each log at most once.
+    chores: VecDeque<(Arc<Log>, Task)>,
     stopping: bool,
 }
 
-/// What is asked for. Each task of a log waits at most once.
+/// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Task {
-    /// Somebody waits for the flushed end to move: these go first.
+    /// The flushed end should move.
     Flush,
     /// The recovery point should move.
     Checkpoint,
@@ -87,8 +90,7 @@ impl FlushQueue {
         if log.flush.set_requested() {
             return;
         }
-        // Before the chores: somebody waits for this.
-        self.lock().waiting.push_front((Arc::clone(log), Task::Flush));
+        self.lock().flushes.push_back(Arc::clone(log));
         self.0.wake.notify_one();
     }
 
@@ -97,7 +99,7 @@ impl FlushQueue {
         if log.flush.set_chore_requested() {
             return;
         }
-        self.lock().waiting.push_back((Arc::clone(log), task));
+        self.lock().chores.push_back((Arc::clone(log), task));
         self.0.wake.notify_one();
     }
 
@@ -136,8 +138,11 @@ impl FlushQueue {
     fn next(&self) -> Option<(Arc<Log>, Task)> {
         let mut state = self.lock();
         loop {
-            if let Some(next) = state.waiting.pop_front() {
-                return Some(next);
+            if let Some(log) = state.flushes.pop_front() {
+                return Some((log, Task::Flush));
+            }
+            if let Some(chore) = state.chores.pop_front() {
+                return Some(chore);
             }
             if state.stopping {
                 return None;

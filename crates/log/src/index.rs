@@ -129,7 +129,7 @@ impl<E: IndexEntry> Index<E> {
         }
         write_all_at(file.as_ref(), &bytes, u64::from(stored) * E::LEN as u64)
             .describe("write", &self.file.path())?;
-        self.file.mark_dirty();
+        self.file.mark_written(&file);
         let mut state = self.write_lock();
         state.stored = Some(stored + count as u32);
         state.tail.drain(..count);
@@ -208,7 +208,7 @@ impl<E: IndexEntry> Index<E> {
             && let Some(file) = self.file.open_existing()?
         {
             file.set_len(u64::from(count) * E::LEN as u64).describe("truncate", &self.file.path())?;
-            self.file.mark_dirty();
+            self.file.mark_written(&file);
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ mod truncate;
 
 pub use append::{AppendInfo, AppendOrigin};
 pub use config::*;
-pub use dir::{FailureListener, LogDir, RECOVERY_POINT_FILE};
+pub use dir::{FailureListener, LOG_START_FILE, LogDir, RECOVERY_POINT_FILE};
 pub use error::{AppendError, DirOffline, LogError, ProducerError, ReadError, StorageError};
 pub use file_cache::FileCache;
 pub use flush::FlushListener;
@@ -52,8 +52,8 @@ pub use flusher::{FlushQueue, Flusher};
 pub use index::{AbortedTxn, OffsetEntry, TimeEntry};
 pub use log::{DamagedRange, Log, ProducerLimits};
 pub use manager::{
-    DirContent, DirStart, HIGH_WATERMARK_FILE, LOG_START_FILE, LogManager, LogStart, ManagerError,
-    ManagerOptions, StartReport,
+    DirContent, DirStart, HIGH_WATERMARK_FILE, LogManager, LogStart, ManagerError, ManagerOptions,
+    StartReport,
 };
 pub use names::{FileKind, segment_file_name};
 pub use producers::{BatchMetadata, ProducerEntry};

@@ -260,7 +260,11 @@ impl Log {
     /// transaction below it that is not decided for good.
     #[must_use]
     pub fn last_stable_offset(&self) -> Offset {
-        Offsets::load(&self.offsets.first_unstable).min(self.high_watermark())
+        // The high watermark first: a transaction that opens meanwhile starts at or past it.
+        let high_watermark = self.high_watermark();
+        let stable = Offsets::load(&self.offsets.first_unstable).min(high_watermark);
+        // The start of an open transaction may have been deleted.
+        stable.max(self.log_start_offset().min(high_watermark))
     }
 
     /// The offset that the next record gets.

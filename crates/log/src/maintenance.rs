@@ -22,6 +22,9 @@ impl Log {
     /// The disk's errors.
     pub fn checkpoint(&self) -> Result<Offset, LogError> {
         self.dir.log_dir.check()?;
+        if self.dir.is_deleted() {
+            return Ok(self.recovery_point());
+        }
         let mut writer = self.writer();
         let end = self.log_end_offset();
         if end == self.recovery_point() && writer.bytes_since_checkpoint == 0 {
@@ -30,13 +33,27 @@ impl Log {
             return Ok(self.recovery_point());
         }
         let active = self.active_segment();
-        active.spill_indexes().map_err(|error| self.fail_unless_full(error))?;
+        match active.spill_indexes() {
+            Ok(()) => {}
+            // What is in memory only cannot be counted on: the records are flushed, the point stays.
+            Err(error) if error.is_full() => {
+                drop(writer);
+                self.flush()?;
+                return Ok(self.recovery_point());
+            }
+            Err(error) => return Err(self.dir.log_dir.fail(error).into()),
+        }
         let bytes = snapshot::encode(&writer.producers);
         writer.bytes_since_checkpoint = 0;
         let before = writer.stray_snapshot.replace(end);
-        self.flush.lock().snapshots.push((end, bytes.into()));
+        self.flush.lock().add_snapshot(end, bytes.into());
         drop(writer);
         self.flush()?;
+        if !self.flush.lock().sealed.is_empty() {
+            // The disk had no room for an index of a sealed segment (or one was sealed just now): recovery must
+            // still look there.
+            return Ok(self.recovery_point());
+        }
         for index in [active.txns.file(), active.times.file()] {
             index.sync()?;
         }
@@ -55,10 +72,6 @@ impl Log {
     #[must_use]
     pub fn bytes_since_checkpoint(&self) -> u64 {
         self.writer().bytes_since_checkpoint
-    }
-
-    fn fail_unless_full(&self, error: StorageError) -> LogError {
-        if error.is_full() { error.into() } else { self.dir.log_dir.fail(error).into() }
     }
 
     /// Removes the snapshot of an earlier checkpoint, unless a segment starts there.

@@ -27,8 +27,6 @@ use housekeeping::Schedule;
 
 /// The file with the high watermarks of a directory's partitions.
 pub const HIGH_WATERMARK_FILE: &str = "replication-offset-checkpoint";
-/// The file with the log starts of a directory's partitions.
-pub const LOG_START_FILE: &str = "log-start-offset-checkpoint";
 
 /// The settings of a [`LogManager`].
 #[derive(Clone, Debug)]

@@ -86,6 +86,17 @@ impl Producers {
         Ok(SequenceCheck::New)
     }
 
+    /// Checks that no newer incarnation of the producer has written. A coordinator's batches have no sequence to check.
+    pub(crate) fn check_epoch(&self, batch: &BatchHeader) -> Result<(), ProducerError> {
+        let (producer_id, epoch) = (batch.producer_id(), batch.producer_epoch());
+        match self.entries.get(&producer_id) {
+            Some(entry) if batch.has_producer_id() && epoch < entry.epoch => {
+                Err(ProducerError::Fenced { producer_id, epoch, current: entry.epoch })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks a transaction marker before it is appended.
     pub(crate) fn check_marker(
         &self,

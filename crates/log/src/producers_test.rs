@@ -167,8 +167,12 @@ fn a_snapshot_restores_everything() {
     producers.on_batch(&transactional(2, 0, 7));
     producers.on_batch(&header(3, 0, 0, 8, 4));
     producers.on_marker(&header(4, 1, -1, 12, 1), &marker(TransactionResult::Abort, 9));
+    producers.on_batch(&transactional(5, 0, 20));
+    producers.on_marker(&header(5, 0, -1, 21, 1), &marker(TransactionResult::Commit, 9));
     let bytes = snapshot::encode(&producers);
-    assert_eq!(snapshot::decode(&bytes).unwrap(), producers.entries());
+    let content = snapshot::decode(&bytes).unwrap();
+    assert_eq!(content.entries, producers.entries());
+    assert_eq!(content.unreplicated, [(Offset(20), Offset(21))].into());
     for i in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[i] ^= 0x10;

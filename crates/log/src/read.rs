@@ -24,6 +24,8 @@ pub enum FetchIsolation {
 /// Positions that bound reads, remembered because many readers share one bound.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BoundPositions {
+    /// Counts the times that positions were forgotten: one looked up before that is not remembered after it.
+    generation: u64,
     /// That of the log end, which the writer knows without looking.
     log_end: Option<BoundPosition>,
     /// The one that was last looked up: a high watermark behind the log end, as a rule.
@@ -144,9 +146,21 @@ impl Log {
             return Err(ReadError::OutOfRange { offset, log_start_offset, log_end_offset });
         }
         self.check_damage(offset)?;
-        let slice = self.slice(offset, bytes_max, bound)?;
+        // One list of segments for the records and for what is said about them: retention may come between.
+        let segments = self.segments();
+        let generation = self.bound_generation();
+        let slice = match self.slice(&segments, offset, bytes_max, bound) {
+            // A truncation came between: what looked corrupt was being cut.
+            Err(ReadError::Corrupt { .. }) if self.bound_generation() != generation => {
+                return self.read(offset, bytes_max, isolation);
+            }
+            slice => slice?,
+        };
         let aborted = match (&slice, isolation) {
-            (Some(slice), FetchIsolation::LastStable) => self.aborted_in(offset, slice, bound)?,
+            (Some(slice), FetchIsolation::LastStable) => {
+                let end = slice_end(&segments, slice, bound)?;
+                aborted_in(&segments, offset, end)?
+            }
             _ => Vec::new(),
         };
         Ok(ReadOutcome {
@@ -159,13 +173,18 @@ impl Log {
         })
     }
 
-    fn slice(&self, offset: Offset, bytes_max: usize, bound: Offset) -> Result<Option<LogSlice>, ReadError> {
+    fn slice(
+        &self,
+        segments: &[Arc<Segment>],
+        offset: Offset,
+        bytes_max: usize,
+        bound: Offset,
+    ) -> Result<Option<LogSlice>, ReadError> {
         if offset >= bound {
             return Ok(None);
         }
-        let segments = self.segments();
         // The records of a segment may have been removed (compaction): then the next one has the answer.
-        for (i, segment) in segments.iter().enumerate().skip(floor_segment(&segments, offset)) {
+        for (i, segment) in segments.iter().enumerate().skip(floor_segment(segments, offset)) {
             if segment.base_offset() >= bound {
                 break;
             }
@@ -206,8 +225,8 @@ impl Log {
         let position = segment.locate(bound, size)?.map_or(size, |batch| batch.position);
         let found = BoundPosition { bound, segment_base, position };
         let mut remembered = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        // A truncation since the look-up has lowered the log end and made `found` stale.
-        if bound <= self.log_end_offset() {
+        // The files have been cut since the look-up: `found` is stale.
+        if remembered.generation == known.generation {
             remembered.looked_up = Some(found);
         }
         Ok(position)
@@ -219,26 +238,15 @@ impl Log {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner).log_end = Some(found);
     }
 
-    /// Forgets remembered positions: the files have been cut.
-    pub(crate) fn forget_bound_position(&self) {
-        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = BoundPositions::default();
+    fn bound_generation(&self) -> u64 {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner).generation
     }
 
-    /// The aborted transactions with records in `slice`, by first offset.
-    fn aborted_in(
-        &self,
-        offset: Offset,
-        slice: &LogSlice,
-        bound: Offset,
-    ) -> Result<Vec<AbortedTxn>, ReadError> {
-        let slice_end = slice.position + slice.len as u64;
-        let after = slice.segment.offsets.ceiling(|entry| u64::from(entry.position) < slice_end)?;
-        let segments = self.segments();
-        let first = floor_segment(&segments, slice.segment.base_offset());
-        let segment_end = segments.get(first + 1).map_or(bound, |next| next.base_offset());
-        let base = slice.segment.base_offset();
-        let end = after.map_or(segment_end, |entry| base.plus(i64::from(entry.relative_offset))).min(bound);
-        self.aborted_between(offset, end)
+    /// Forgets remembered positions: the files have been cut.
+    pub(crate) fn forget_bound_position(&self) {
+        let mut remembered = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = remembered.generation + 1;
+        *remembered = BoundPositions { generation, ..BoundPositions::default() };
     }
 
     /// The aborted transactions with records in `start..end`, by first offset.
@@ -246,19 +254,33 @@ impl Log {
     /// # Errors
     /// The disk's errors.
     pub fn aborted_between(&self, start: Offset, end: Offset) -> Result<Vec<AbortedTxn>, ReadError> {
-        let segments = self.segments();
-        let mut aborted: Vec<AbortedTxn> = Vec::new();
-        // A transaction stands in the index of the segment that has its marker, at or past its first offset.
-        for segment in segments.iter().skip(floor_segment(&segments, start)) {
-            let entries = segment.txns.entries()?;
-            aborted.extend(entries.iter().filter(|txn| txn.last_offset >= start && txn.first_offset < end));
-            if entries.iter().any(|txn| txn.last_stable_offset >= end) {
-                break;
-            }
-        }
-        aborted.sort_unstable_by_key(|txn| txn.first_offset);
-        Ok(aborted)
+        aborted_in(&self.segments(), start, end)
     }
+}
+
+/// An offset at or past the end of the records in `slice`, and not past `bound`.
+fn slice_end(segments: &[Arc<Segment>], slice: &LogSlice, bound: Offset) -> Result<Offset, ReadError> {
+    let bytes_end = slice.position + slice.len as u64;
+    let after = slice.segment.offsets.ceiling(|entry| u64::from(entry.position) < bytes_end)?;
+    let base = slice.segment.base_offset();
+    let next = segments.get(floor_segment(segments, base) + 1);
+    let segment_end = next.map_or(bound, |next| next.base_offset());
+    Ok(after.map_or(segment_end, |entry| base.plus(i64::from(entry.relative_offset))).min(bound))
+}
+
+/// The aborted transactions with records in `start..end`, by first offset.
+fn aborted_in(segments: &[Arc<Segment>], start: Offset, end: Offset) -> Result<Vec<AbortedTxn>, ReadError> {
+    let mut aborted: Vec<AbortedTxn> = Vec::new();
+    // A transaction stands in the index of the segment that has its marker, at or past its first offset.
+    for segment in segments.iter().skip(floor_segment(segments, start)) {
+        let entries = segment.txns.entries()?;
+        aborted.extend(entries.iter().filter(|txn| txn.last_offset >= start && txn.first_offset < end));
+        if entries.iter().any(|txn| txn.last_stable_offset >= end) {
+            break;
+        }
+    }
+    aborted.sort_unstable_by_key(|txn| txn.first_offset);
+    Ok(aborted)
 }
 
 /// A record found by its time.

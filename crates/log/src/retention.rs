@@ -48,6 +48,17 @@ impl Log {
     /// The disk's errors.
     pub fn apply_retention(&self, now: Timestamp) -> Result<usize, LogError> {
         self.dir.log_dir.check()?;
+        if self.dir.is_deleted() {
+            return Ok(0);
+        }
+        let gone = self.retire_expired(now)?;
+        if gone > 0 {
+            self.tell_listener();
+        }
+        Ok(gone)
+    }
+
+    fn retire_expired(&self, now: Timestamp) -> Result<usize, LogError> {
         let mut writer = self.writer();
         let config = self.config();
         let mut count = self.expired(&config, now)?;
@@ -59,7 +70,7 @@ impl Log {
             self.roll_at(&mut writer, end, now).map_err(into_log_error)?;
         }
         // The name of the segment that goes on must not be lost together with those that go.
-        self.flush()?;
+        self.flush_quietly()?;
         let segments = self.segments();
         count = count.min(segments.len() - 1);
         let (gone, kept) = segments.split_at(count);

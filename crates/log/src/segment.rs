@@ -114,8 +114,10 @@ impl Segment {
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), StorageError> {
         let size = self.size();
         let file = if size == 0 { self.create_log()? } else { self.open_log()? };
-        self.log.mark_dirty();
-        let Err(error) = write_all_at(file.as_ref(), bytes, size) else { return Ok(()) };
+        let written = write_all_at(file.as_ref(), bytes, size);
+        // Only now: a sync that ran meanwhile may have missed some of the bytes.
+        self.log.mark_written(&file);
+        let Err(error) = written else { return Ok(()) };
         let error = StorageError { verb: "write", path: self.log.path(), source: error };
         if error.is_full() {
             // Bytes past the published size would look like a torn write after a crash. If even this fails, the

@@ -22,7 +22,7 @@ impl Log {
     /// # Errors
     /// The disk's errors. The log may then be cut to anywhere between `offset` and its old end.
     pub fn truncate_to(&self, offset: Offset, now: Timestamp) -> Result<Offset, LogError> {
-        self.dir.log_dir.check()?;
+        self.check_present()?;
         let mut writer = self.writer();
         if offset >= self.log_end_offset() {
             let end = self.log_end_offset();
@@ -49,6 +49,7 @@ impl Log {
         self.lower_offsets(end);
         self.publish_segments(kept.to_vec());
         self.forget_bound_position();
+        self.clip_damage(end);
         self.drop_segments(&mut writer, dropped, now)?;
         self.cut_segment(active, position, end)?;
         let mut unflushed = self.flush.lock();
@@ -56,7 +57,12 @@ impl Log {
         unflushed.snapshots.retain(|(snapshot, _)| *snapshot <= end);
         drop(unflushed);
         drop(running);
-        self.reload_writer(&mut writer, end, now)?;
+        let reloaded = self.reload_writer(&mut writer, end, now);
+        if let Err(LogError::Storage(error)) = reloaded {
+            // Without what the log knows of its producers it must not go on.
+            return Err(self.dir.log_dir.fail(error).into());
+        }
+        reloaded?;
         self.check_invariants();
         Ok(end)
     }
@@ -67,8 +73,16 @@ impl Log {
     /// # Errors
     /// The disk's errors.
     pub fn truncate_fully_and_start_at(&self, offset: Offset, now: Timestamp) -> Result<(), LogError> {
-        self.dir.log_dir.check()?;
+        self.check_present()?;
         self.restart_at(&mut self.writer(), offset, now)
+    }
+
+    fn check_present(&self) -> Result<(), LogError> {
+        self.dir.log_dir.check()?;
+        match self.dir.is_deleted() {
+            true => Err(LogError::Deleted(self.partition().clone())),
+            false => Ok(()),
+        }
     }
 
     fn restart_at(&self, writer: &mut Writer, offset: Offset, now: Timestamp) -> Result<(), LogError> {
@@ -76,14 +90,15 @@ impl Log {
         // Segments go one by one: what a crash leaves of them must not look like damage.
         let recovery_point = self.recovery_point().min(offset).min(segments[0].base_offset());
         self.lower_recovery_point(recovery_point)?;
+        self.lower_log_start(offset)?;
         self.cut_epochs(Offset::ZERO)?;
         let running = self.flush.exclude();
-        Offsets::store(&self.offsets.first_unstable, Offset(Offsets::STABLE));
-        Offsets::store(&self.offsets.recovery_point, recovery_point);
         for published in [&self.offsets.flushed_end, &self.offsets.log_start, &self.offsets.high_watermark] {
             Offsets::store(published, offset);
         }
         Offsets::store(&self.offsets.log_end, offset);
+        // Last, or the last stable offset would jump to the old high watermark.
+        Offsets::store(&self.offsets.first_unstable, Offset(Offsets::STABLE));
         self.publish_segments(vec![Segment::create(&self.dir, offset)]);
         self.forget_bound_position();
         self.damage.write().unwrap_or_else(PoisonError::into_inner).clear();
@@ -107,6 +122,8 @@ impl Log {
     /// Lowers the recovery point to `end`, durably, before any byte past `end` goes: a crash in between must not make
     /// what is missing look like damage (KAFKA-10101).
     fn lower_recovery_point(&self, end: Offset) -> Result<(), LogError> {
+        // In memory first: whoever writes the checkpoint meanwhile must not write the old point back.
+        Offsets::store(&self.offsets.recovery_point, self.recovery_point().min(end));
         self.dir.log_dir.update_recovery_points(|points| match points.0.get_mut(self.partition()) {
             Some(point) if *point > end => {
                 *point = end;
@@ -129,6 +146,22 @@ impl Log {
         self.dir.sync()?;
         *self.epochs.write().unwrap_or_else(PoisonError::into_inner) = epochs;
         Ok(())
+    }
+
+    /// What was damaged past `end` is gone; what comes there now is not.
+    fn clip_damage(&self, end: Offset) {
+        let mut damage = self.damage.write().unwrap_or_else(PoisonError::into_inner);
+        damage.retain(|range| range.start < end);
+        damage.iter_mut().for_each(|range| range.end = range.end.min(end));
+    }
+
+    /// Lowers the log start that the directory's checkpoint has to `offset`, durably, before records come there: the
+    /// old one would hide them after a crash.
+    fn lower_log_start(&self, offset: Offset) -> Result<(), LogError> {
+        if offset >= self.log_start_offset() {
+            return Ok(());
+        }
+        self.dir.log_dir.lower_log_start(self.partition(), offset)
     }
 
     fn lower_offsets(&self, end: Offset) {
@@ -161,8 +194,9 @@ impl Log {
         active.publish_size(position);
         watch(truncate_indexes(active, position, end))?;
         if let Some(file) = active.log().open_existing()? {
-            active.log().mark_dirty();
-            watch(file.set_len(position).describe("truncate", &active.log().path()))?;
+            let cut = file.set_len(position).describe("truncate", &active.log().path());
+            active.log().mark_written(&file);
+            watch(cut)?;
         }
         Ok(active.sync(true)?)
     }

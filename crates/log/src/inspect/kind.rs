@@ -5,8 +5,8 @@ use std::path::Path;
 use klamm_types::Offset;
 
 use crate::checkpoint::{LEADER_EPOCH_FILE, MetaProperties, PARTITION_METADATA_FILE};
-use crate::dir::RECOVERY_POINT_FILE;
-use crate::manager::{HIGH_WATERMARK_FILE, LOG_START_FILE};
+use crate::dir::{LOG_START_FILE, RECOVERY_POINT_FILE};
+use crate::manager::HIGH_WATERMARK_FILE;
 use crate::names::FileKind;
 
 /// The mark of an orderly shutdown.

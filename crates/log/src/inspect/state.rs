@@ -67,7 +67,7 @@ pub fn read_state(fs: &dyn LogFs, path: &Path) -> Result<StateFile, InspectError
         }
         ContentKind::Producers => {
             let bytes = read_file(fs, path, STATE_FILE_BYTES_MAX).describe("read", path)?;
-            Ok(StateFile::Producers(snapshot::decode(&bytes).map_err(damaged)?))
+            Ok(StateFile::Producers(snapshot::decode(&bytes).map_err(damaged)?.entries))
         }
         ContentKind::Batches
         | ContentKind::MetadataSnapshot

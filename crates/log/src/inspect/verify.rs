@@ -10,10 +10,10 @@ use super::kind::{CLEAN_SHUTDOWN_FILE, ContentKind};
 use super::partition::{self, Checkpointed};
 use super::state::StateFile;
 use crate::checkpoint::{MetaProperties, OffsetCheckpoint};
-use crate::dir::RECOVERY_POINT_FILE;
+use crate::dir::{LOG_START_FILE, RECOVERY_POINT_FILE};
 use crate::error::Describe as _;
 use crate::fs::{DirEntry, LogFs};
-use crate::manager::{HIGH_WATERMARK_FILE, LOG_START_FILE};
+use crate::manager::HIGH_WATERMARK_FILE;
 
 /// Holds a process to be the only one in a log directory.
 const LOCK_FILE: &str = ".lock";

@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError};
 
 use klamm_types::{Offset, Timestamp};
 
-use super::{HIGH_WATERMARK_FILE, LOG_START_FILE, LogManager, ManagedDir};
+use super::{HIGH_WATERMARK_FILE, LogManager, ManagedDir};
 use crate::checkpoint::OffsetCheckpoint;
+use crate::dir::LOG_START_FILE;
 use crate::error::LogError;
 use crate::flusher::{FlushQueue, Task};
 use crate::log::Log;

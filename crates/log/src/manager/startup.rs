@@ -9,12 +9,11 @@ use uuid::Uuid;
 
 use super::housekeeping::Schedule;
 use super::{
-    HIGH_WATERMARK_FILE, LOG_START_FILE, Lock, LogManager, LogStart, ManagedDir, ManagerError,
-    ManagerOptions, deletion,
+    HIGH_WATERMARK_FILE, Lock, LogManager, LogStart, ManagedDir, ManagerError, ManagerOptions, deletion,
 };
 use crate::checkpoint::{CleanShutdown, MetaProperties, OffsetCheckpoint};
 use crate::config::LogConfig;
-use crate::dir::LogDir;
+use crate::dir::{LOG_START_FILE, LogDir};
 use crate::error::{Describe as _, LogError};
 use crate::file_cache::FileCache;
 use crate::flusher::Flusher;

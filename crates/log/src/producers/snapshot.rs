@@ -1,12 +1,15 @@
 //! The `.snapshot` file: the state of all producers at an offset.
 //!
 //! ```text
-//!   version i16 = 1 | crc u32 | count i32 | entries | "KLM1" | count i32 | older batches
+//!   version i16 = 1 | crc u32 | count i32 | entries
+//!     | "KLM1" | count i32 | older batches | count i32 | ended transactions
 //! ```
 //!
 //! The part up to the entries is Kafka's, which keeps a producer's newest batch only. What follows, covered by the
-//! same CRC-32C, holds the other four, so that a repetition is known after a restart, too; Kafka passes over it.
+//! same CRC-32C, holds the other four, so that a repetition is known after a restart, too, and the transactions whose
+//! marker was not below the high watermark yet, so that the last stable offset does not jump. Kafka passes over it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use klamm_types::{CoordinatorEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
@@ -26,11 +29,12 @@ const FILE_LEN_MAX: u64 = 1 << 30;
 pub(crate) fn read(producers: &mut Producers, fs: &dyn LogFs, path: &Path) -> Result<(), LogError> {
     let bytes = read_file(fs, path, FILE_LEN_MAX).describe("read", path)?;
     producers.clear();
-    for (producer_id, entry) in decode(&bytes)
-        .map_err(|reason| LogError::Damaged { path: path.to_owned(), reason: reason.to_owned() })?
-    {
+    let damaged = |reason: &str| LogError::Damaged { path: path.to_owned(), reason: reason.to_owned() };
+    let content = decode(&bytes).map_err(damaged)?;
+    for (producer_id, entry) in content.entries {
         producers.insert(producer_id, entry);
     }
+    producers.unreplicated = content.unreplicated;
     Ok(())
 }
 
@@ -63,6 +67,11 @@ pub(crate) fn encode(producers: &Producers) -> Vec<u8> {
             bytes.extend_from_slice(&batch.timestamp.0.to_be_bytes());
         }
     }
+    push_count(&mut bytes, producers.unreplicated.len());
+    for (first_offset, last_offset) in &producers.unreplicated {
+        bytes.extend_from_slice(&first_offset.0.to_be_bytes());
+        bytes.extend_from_slice(&last_offset.0.to_be_bytes());
+    }
     let crc = crc32c::crc32c(&bytes[CRC_END..]);
     bytes[2..CRC_END].copy_from_slice(&crc.to_be_bytes());
     bytes
@@ -72,8 +81,16 @@ fn push_count(bytes: &mut Vec<u8>, count: usize) {
     bytes.extend_from_slice(&i32::try_from(count).unwrap_or(i32::MAX).to_be_bytes());
 }
 
-/// Reads the entries of a snapshot file.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<(ProducerId, ProducerEntry)>, &'static str> {
+/// What a snapshot file holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Content {
+    pub(crate) entries: Vec<(ProducerId, ProducerEntry)>,
+    /// Ended transactions whose marker may still be lost: first offset to marker offset.
+    pub(crate) unreplicated: BTreeMap<Offset, Offset>,
+}
+
+/// Reads a snapshot file.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Content, &'static str> {
     let mut cursor = Cursor(bytes);
     if i16::from_be_bytes(cursor.take()?) != VERSION {
         return Err("the version is not 1");
@@ -86,10 +103,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<(ProducerId, ProducerEntry)>, &
     for _ in 0..i32::from_be_bytes(cursor.take()?) {
         entries.push(decode_entry(&mut cursor)?);
     }
+    let mut unreplicated = BTreeMap::new();
     if !cursor.0.is_empty() && cursor.take()? == OLDER_BATCHES {
         decode_older_batches(&mut cursor, &mut entries)?;
+        for _ in 0..i32::from_be_bytes(cursor.take()?) {
+            let first_offset = Offset(i64::from_be_bytes(cursor.take()?));
+            unreplicated.insert(first_offset, Offset(i64::from_be_bytes(cursor.take()?)));
+        }
     }
-    Ok(entries)
+    Ok(Content { entries, unreplicated })
 }
 
 fn decode_entry(cursor: &mut Cursor<'_>) -> Result<(ProducerId, ProducerEntry), &'static str> {
