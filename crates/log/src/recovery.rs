@@ -215,6 +215,8 @@ pub(crate) fn rebuild_producers(
 ) -> Result<(), LogError> {
     producers.clear();
     let mut from = log_start;
+    // After one from below the first segment, batches would be missing.
+    snapshots.retain(|offset| *offset >= segments[0].base_offset());
     while let Some(offset) = snapshots.pop() {
         let path = dir.file(&segment_file_name(offset, FileKind::Snapshot));
         match snapshot::read(producers, dir.fs(), &path) {
