@@ -87,39 +87,44 @@ fn knows_producer(log: &Log) -> bool {
     log.producers().iter().any(|(id, entry)| *id == ProducerId(5) && entry.last_sequence() == 2)
 }
 
+/// Truncates a log while the `nth` call of `operation` fails, and fails itself if the log then goes on without knowing
+/// its producer. Tells whether there was such a call.
+fn truncate_with_failure(operation: Operation, nth: u64, kind: FaultKind) -> bool {
+    let disk = Disk::new(LogConfig::default());
+    let (log, _) = disk.open();
+    append(&log, produced(3, 5, 0)).unwrap();
+    append(&log, batch(5)).unwrap();
+    store(&log);
+    log.release().unwrap();
+    disk.fs.add_fault(FaultRule::once(operation, nth, kind));
+    let truncated = log.truncate_to(Offset(3), NOW);
+    let failed = disk.fs.faults_injected() > 0;
+    disk.fs.clear_faults();
+    let case = format!("call {nth} of {operation:?}, {kind:?} came: {failed}; {truncated:?}");
+    if log.log_dir().check().is_ok() {
+        assert_eq!(log.truncate_to(Offset(3), NOW).unwrap(), Offset(3), "{case}");
+        assert!(knows_producer(&log), "{case}");
+        assert!(append(&log, produced(3, 5, 0)).unwrap().duplicate, "{case}");
+    }
+    drop(log);
+    let (log, report) = disk.open();
+    assert!(report.damage.is_empty(), "after a restart: {case}; {report:?}");
+    assert!(knows_producer(&log), "after a restart: {case}");
+    assert!(append(&log, produced(3, 5, 0)).unwrap().duplicate, "after a restart: {case}");
+    failed
+}
+
 /// A read that failed while the producer state was made again left the log without any, in service: a producer's
 /// retry was appended twice.
 #[test]
 fn a_failed_call_during_a_truncation_makes_no_producer_forgotten() {
-    let mut failures = 0;
-    for operation in [Operation::List, Operation::Open, Operation::Read, Operation::Stat] {
-        for nth in 1.. {
-            let disk = Disk::new(LogConfig::default());
-            let (log, _) = disk.open();
-            append(&log, produced(3, 5, 0)).unwrap();
-            append(&log, batch(5)).unwrap();
-            log.release().unwrap();
-            disk.fs.add_fault(FaultRule::once(operation, nth, FaultKind::Io));
-            let truncated = log.truncate_to(Offset(3), NOW);
-            let failed = disk.fs.faults_injected() > 0;
-            disk.fs.clear_faults();
-            let case = format!("call {nth} of {operation:?} failed: {failed}; {truncated:?}");
-            if log.log_dir().check().is_ok() {
-                assert_eq!(log.truncate_to(Offset(3), NOW).unwrap(), Offset(3), "{case}");
-                assert!(knows_producer(&log), "{case}");
-                assert!(append(&log, produced(3, 5, 0)).unwrap().duplicate, "{case}");
-            }
-            drop(log);
-            let (log, _) = disk.open();
-            assert!(knows_producer(&log), "after a restart: {case}");
-            assert!(append(&log, produced(3, 5, 0)).unwrap().duplicate, "after a restart: {case}");
-            if !failed {
-                break;
-            }
-            failures += 1;
-        }
+    for kind in [FaultKind::Io, FaultKind::NoSpace] {
+        let failures =
+            |operation| (1..).take_while(|nth| truncate_with_failure(operation, *nth, kind)).count();
+        let counts: Vec<_> = Operation::ALL.into_iter().map(|op| (op, failures(op))).collect();
+        let failing = counts.iter().filter(|(_, count)| *count > 0).count();
+        assert!(failing >= 5, "a truncation opens, reads, cuts, syncs and lists: {counts:?}");
     }
-    assert!(failures > 0, "a truncation makes no such call");
 }
 
 /// A log of twenty flushed batches, the tenth of which has rotted.
