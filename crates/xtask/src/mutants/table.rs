@@ -35,6 +35,11 @@ const fn replica(id: &'static str, bug: &'static str) -> Mutant {
     Mutant { id, package: REPLICA, bug, tests: ALL_TESTS }
 }
 
+/// These tests of the log on a faulty disk in memory.
+const fn on_a_faulty_disk(names: &'static [&'static str]) -> Tests {
+    Tests { targets: &["--test", "storage"], names }
+}
+
 /// All mutants, by id.
 pub(crate) const MUTANTS: [Mutant; 33] = [
     control("B09", "KIP-841: the controller admits a fenced member to the in-sync set"),
@@ -48,37 +53,37 @@ pub(crate) const MUTANTS: [Mutant; 33] = [
         id: "B22",
         package: LOG,
         bug: "KAFKA-9196: the high watermark keeps a position in a segment that was rolled",
-        tests: ALL_TESTS,
+        tests: on_a_faulty_disk(&["model::"]),
     },
     Mutant {
         id: "B24",
         package: LOG,
         bug: "KAFKA-10778: appends are accepted after an I/O error took the directory out of service",
-        tests: ALL_TESTS,
+        tests: on_a_faulty_disk(&["faults::an_io_error"]),
     },
     Mutant {
         id: "B26",
         package: LOG,
         bug: "KAFKA-16541: the leader-epoch checkpoint is replaced without being flushed",
-        tests: ALL_TESTS,
+        tests: on_a_faulty_disk(&["crash::crash_enumeration_short"]),
     },
     Mutant {
         id: "B28",
         package: LOG,
         bug: "ATC'20: a second fsync after a failed one counts as success",
-        tests: ALL_TESTS,
+        tests: on_a_faulty_disk(&["faults::an_io_error"]),
     },
     Mutant {
         id: "B29",
         package: LOG,
         bug: "NATS 2.12.1: everything after a damaged batch in mid-log is deleted",
-        tests: ALL_TESTS,
+        tests: on_a_faulty_disk(&["rot::"]),
     },
     Mutant {
         id: "B39",
         package: LOG,
         bug: "etcd #14370: an append is acknowledged before it is flushed",
-        tests: ALL_TESTS,
+        tests: on_a_faulty_disk(&["faults::an_io_error"]),
     },
     control("B44", "KAFKA-15353: a proposal that was built twice has become empty and is taken"),
     replica("B01", "KIP-101: a follower falls back to its high watermark instead of comparing epochs"),
