@@ -42,8 +42,8 @@ struct Search {
 }
 
 impl Search {
-    const FULL: Self = Self { effort: Effort::FULL, nested_one_in: 40, second_life_one_in: 60 };
-    const SHORT: Self = Self { effort: Effort::SHORT, nested_one_in: 60, second_life_one_in: 100 };
+    const FULL: Self = Self { effort: Effort::FULL, nested_one_in: 150, second_life_one_in: 150 };
+    const SHORT: Self = Self { effort: Effort::SHORT, nested_one_in: 300, second_life_one_in: 300 };
 
     /// Crashes a workload at every instant of its journal.
     fn enumerate(&self, name: &str, steps: &[Step], seed: u64, tally: &mut Tally) {
@@ -257,7 +257,7 @@ fn crash_enumeration_full() {
         Search::FULL.enumerate(name, &steps, 1, &mut tally);
         tally.print(name);
     }
-    for seed in 1..=40 {
+    for seed in 1..=12 {
         let steps = random_steps(60, &mut Random::new(seed));
         Search::FULL.enumerate("random", &steps, seed, &mut tally);
     }

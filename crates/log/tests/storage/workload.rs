@@ -391,7 +391,8 @@ impl Run {
         self.note_flushed_end();
         let epochs = &self.promise.log.epochs;
         self.promise.durable_epochs.retain(|epoch| epochs.contains(epoch));
-        self.promise.assigned_epochs.retain(|epoch| epochs.contains(epoch));
+        let (start, end) = (self.promise.log.start, self.promise.log.end);
+        self.promise.assigned_epochs.retain(|epoch| epoch.1 < end && start < end);
     }
 
     fn delete_records(&mut self, batches: usize) -> Result<(), Failure> {
