@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use klamm_record::{BatchError, RecompressError, ValidationError};
+use rustix::io::Errno;
+
 use klamm_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicPartition};
 
 /// The disk refused an operation.
@@ -19,13 +21,16 @@ pub struct StorageError {
 }
 
 impl StorageError {
-    /// Whether the disk is full: the operation may succeed once there is room again.
+    /// Whether something ran out: room on the disk, open files, memory. Nothing is broken; the operation may succeed
+    /// once there is some again.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        let shortages = [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        let kind = matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        kind || shortages.iter().any(|errno| Some(errno.raw_os_error()) == self.source.raw_os_error())
     }
 
-    /// Whether the same call may succeed later without anybody's help. Only a full disk is so.
+    /// Whether the same call may succeed later: only if something had run out.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.is_full()

@@ -42,32 +42,28 @@ impl FileCache {
     fn opened(&self, file: &Arc<CachedFile>) {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         clock.push_back(Arc::downgrade(file));
-        // Two rounds: the first clears the marks of use, the second finds somebody unmarked.
+        let mut unsynced = Vec::new();
+        // Two rounds at the most: the first clears the marks of use, the second finds somebody unmarked.
         let mut turns = 2 * clock.len();
-        let mut unsynced = None;
         while clock.len() > self.capacity && turns > 0 {
             turns -= 1;
             let Some(candidate) = clock.pop_front() else { break };
             let Some(other) = candidate.upgrade() else { continue };
             match other.close_if_unused() {
-                Closing::Closed if !Arc::ptr_eq(&other, file) => continue,
-                Closing::Unsynced if !Arc::ptr_eq(&other, file) => unsynced = Some(other),
-                _ => {}
+                _ if Arc::ptr_eq(&other, file) => clock.push_back(candidate),
+                Closing::Closed => {}
+                Closing::Used => clock.push_back(candidate),
+                // Out of the clock, so that nobody else takes it for the same purpose.
+                Closing::Unsynced => unsynced.push(other),
             }
-            clock.push_back(candidate);
         }
-        let crowded = clock.len() > self.capacity;
         drop(clock);
-        // Nobody could be closed at once: then one that must be synced first, while others go on opening files.
-        match unsynced {
-            Some(other) if crowded => {
-                // A failure has ended the service of that file's directory, which is not the business of whoever
-                // opens a file, perhaps in another directory.
-                if other.sync().is_ok() {
-                    other.close_if_clean();
-                }
+        for other in unsynced {
+            // A failure has ended the service of that file's directory, which is not the business of whoever opens a
+            // file, perhaps in another directory.
+            if other.sync().is_err() || !other.close_if_clean() {
+                self.clock.lock().unwrap_or_else(PoisonError::into_inner).push_back(Arc::downgrade(&other));
             }
-            _ => {}
         }
     }
 }
@@ -210,7 +206,8 @@ impl CachedFile {
         if std::mem::take(&mut state.used) {
             return Closing::Used;
         }
-        if state.dirty && state.handle.is_some() {
+        // An index is written out when it is asked for, and can do without the handle that wrote it.
+        if self.kind == FileKind::Log && state.dirty && state.handle.is_some() {
             return Closing::Unsynced;
         }
         state.handle = None;

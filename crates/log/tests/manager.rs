@@ -267,3 +267,24 @@ fn a_lost_recovery_point_file_costs_a_scan_and_no_data() {
     let content = report.dirs.into_iter().next().unwrap().result.unwrap();
     assert!(content.logs[0].result.as_ref().unwrap().scanned_bytes > 10_000);
 }
+
+#[test]
+fn many_threads_keep_to_the_limit_of_open_files() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().to_str().unwrap();
+    let few = ManagerOptions { open_files_max: 20, ..options(&[dir]) };
+    let (manager, _) = open_with(Arc::new(RealFs), few).unwrap();
+    let logs: Vec<_> = (0..160).map(|number| create(&manager, number)).collect();
+    std::thread::scope(|scope| {
+        for chunk in logs.chunks(20) {
+            scope.spawn(|| chunk.iter().for_each(|log| assert!(append(log).is_ok())));
+        }
+    });
+    // What the process really has open: one handle for each log file at the most, beside those in use just now.
+    let open = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    let open_logs =
+        open.filter(|target| target.starts_with(temporary.path()) && target.extension().is_some()).count();
+    assert!(open_logs <= 20 + 8, "{open_logs} files are open");
+}
