@@ -12,7 +12,7 @@ use klamm_log::fs::{DirEntry, FileStat, LogFile, LogFs, MemoryFs, OpenMode};
 
 /// How long a call is held up for an intruder that waits for a lock which the caller holds: it is then let go, and
 /// the intruder has its turn once the lock is free.
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long an intruder may take altogether.
 const DEADLINE: Duration = Duration::from_secs(30);
 
