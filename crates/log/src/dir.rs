@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use klamm_types::{Offset, TopicPartition};
 
@@ -10,6 +10,9 @@ use crate::checkpoint::OffsetCheckpoint;
 use crate::error::{Describe as _, DirOffline, LogError, StorageError};
 use crate::file_cache::FileCache;
 use crate::fs::LogFs;
+
+/// The file with the high watermarks of a directory's partitions.
+pub const HIGH_WATERMARK_FILE: &str = "replication-offset-checkpoint";
 
 /// The file with the log starts of a directory's partitions.
 pub const LOG_START_FILE: &str = "log-start-offset-checkpoint";
@@ -38,8 +41,29 @@ pub struct LogDir {
     failure: OnceLock<String>,
     listener: OnceLock<FailureListener>,
     recovery_points: Mutex<OffsetCheckpoint>,
-    /// Held by whoever changes the log-start checkpoint, from reading what it should say on.
-    log_starts: Mutex<()>,
+    high_watermarks: Mutex<OffsetCheckpoint>,
+    log_starts: Mutex<OffsetCheckpoint>,
+}
+
+/// What a directory's checkpoints keep, one file for each. Each is kept in memory as it was last read or written;
+/// its lock is held by whoever changes it, from finding out what it should say until that is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OffsetKind {
+    RecoveryPoint,
+    HighWatermark,
+    LogStart,
+}
+
+impl OffsetKind {
+    pub(crate) const ALL: [Self; 3] = [Self::RecoveryPoint, Self::HighWatermark, Self::LogStart];
+
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Self::RecoveryPoint => RECOVERY_POINT_FILE,
+            Self::HighWatermark => HIGH_WATERMARK_FILE,
+            Self::LogStart => LOG_START_FILE,
+        }
+    }
 }
 
 impl LogDir {
@@ -53,6 +77,7 @@ impl LogDir {
             failure: OnceLock::new(),
             listener: OnceLock::new(),
             recovery_points: Mutex::default(),
+            high_watermarks: Mutex::default(),
             log_starts: Mutex::default(),
         })
     }
@@ -121,11 +146,25 @@ impl LogDir {
     /// # Errors
     /// [`LogError::Damaged`] if the file does not read; the disk's errors.
     pub fn load_recovery_points(&self) -> Result<OffsetCheckpoint, LogError> {
+        self.load_offsets(OffsetKind::RecoveryPoint)
+    }
+
+    /// Reads one of the checkpoints; empty if there is no such file.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`] if the file does not read; the disk's errors.
+    pub(crate) fn load_offsets(&self, kind: OffsetKind) -> Result<OffsetCheckpoint, LogError> {
         // What is read here is acted on: a power cut must not bring back an older file after that.
         self.watch(self.fs.sync_dir(&self.path).describe("sync", &self.path))?;
-        let points = OffsetCheckpoint::read(self.fs.as_ref(), &self.path.join(RECOVERY_POINT_FILE))?;
-        self.recovery_points.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&points);
-        Ok(points)
+        let mut stored = self.lock_offsets(kind);
+        let read = OffsetCheckpoint::read(self.fs.as_ref(), &self.path.join(kind.file()))?;
+        stored.clone_from(&read);
+        Ok(read)
+    }
+
+    /// What a checkpoint says of `partition`, as it was last read or written; zero if nothing.
+    pub(crate) fn offset_in(&self, kind: OffsetKind, partition: &TopicPartition) -> Offset {
+        self.lock_offsets(kind).0.get(partition).copied().unwrap_or(Offset::ZERO)
     }
 
     /// Makes the recovery points of these partitions durable, as [`Log::checkpoint`](crate::Log::checkpoint)
@@ -150,14 +189,9 @@ impl LogDir {
         })
     }
 
-    /// Keeps others from changing the log-start checkpoint.
-    pub(crate) fn lock_log_starts(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.log_starts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Makes sure that the log-start checkpoint has nothing past `offset` for `partition`. Durable on return.
     pub(crate) fn lower_log_start(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
-        let _changing = self.lock_log_starts();
+        let mut stored = self.lock_offsets(OffsetKind::LogStart);
         let path = self.path.join(LOG_START_FILE);
         let mut starts = match OffsetCheckpoint::read(self.fs.as_ref(), &path) {
             // Whoever opens the log next will not read it either.
@@ -167,7 +201,9 @@ impl LogDir {
         match starts.0.get_mut(partition) {
             Some(start) if *start > offset => {
                 *start = offset;
-                self.guard(starts.write(self.fs.as_ref(), &path))
+                self.guard(starts.write(self.fs.as_ref(), &path))?;
+                *stored = starts;
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -181,14 +217,60 @@ impl LogDir {
         &self,
         change: impl FnOnce(&mut OffsetCheckpoint) -> bool,
     ) -> Result<(), LogError> {
+        self.update_offsets(OffsetKind::RecoveryPoint, |stored| {
+            let mut next = stored.clone();
+            change(&mut next).then_some(next)
+        })
+    }
+
+    /// Replaces a checkpoint by what `next` makes of it, if anything. Durable on return. `next` runs under the
+    /// checkpoint's lock: what it looks up there cannot be older than what another caller has written meanwhile.
+    ///
+    /// # Errors
+    /// If the file could not be replaced; the old one then still stands.
+    pub(crate) fn update_offsets(
+        &self,
+        kind: OffsetKind,
+        next: impl FnOnce(&OffsetCheckpoint) -> Option<OffsetCheckpoint>,
+    ) -> Result<(), LogError> {
         self.check()?;
-        let mut points = self.recovery_points.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = points.clone();
-        if change(&mut next) {
-            self.guard(next.write(self.fs.as_ref(), &self.path.join(RECOVERY_POINT_FILE)))?;
-            *points = next;
+        let mut stored = self.lock_offsets(kind);
+        if let Some(next) = next(&stored) {
+            self.guard(next.write(self.fs.as_ref(), &self.path.join(kind.file())))?;
+            *stored = next;
         }
         Ok(())
+    }
+
+    /// Removes from all checkpoints the partitions that `stale` finds in them, so that what is said of one is never
+    /// taken for another's of the same name. Durable on return.
+    ///
+    /// # Errors
+    /// If a file could not be replaced; the old one then still stands.
+    pub(crate) fn forget_offsets(
+        &self,
+        stale: impl Fn(&OffsetCheckpoint) -> Vec<TopicPartition>,
+    ) -> Result<(), LogError> {
+        for kind in OffsetKind::ALL {
+            self.update_offsets(kind, |stored| {
+                let stale = stale(stored);
+                let mut next = (!stale.is_empty()).then(|| stored.clone())?;
+                for partition in &stale {
+                    next.0.remove(partition);
+                }
+                Some(next)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn lock_offsets(&self, kind: OffsetKind) -> MutexGuard<'_, OffsetCheckpoint> {
+        let stored = match kind {
+            OffsetKind::RecoveryPoint => &self.recovery_points,
+            OffsetKind::HighWatermark => &self.high_watermarks,
+            OffsetKind::LogStart => &self.log_starts,
+        };
+        stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

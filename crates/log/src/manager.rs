@@ -1,15 +1,16 @@
 //! All logs of a node, in several directories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use klamm_types::{BrokerEpoch, BrokerId, Timestamp, TopicId, TopicPartition};
+use klamm_types::{BrokerEpoch, BrokerId, Offset, Timestamp, TopicId, TopicPartition};
 
 use crate::checkpoint::{CleanShutdown, MetaProperties};
 use crate::config::LogConfig;
 use crate::dir::LogDir;
-use crate::error::{DirOffline, LogError};
+use crate::error::{Describe as _, DirOffline, LogError};
 use crate::file_cache::FileCache;
 use crate::flusher::{FlushQueue, Flusher};
 use crate::fs::LogFs;
@@ -20,13 +21,11 @@ mod deletion;
 mod housekeeping;
 mod startup;
 
+pub use crate::dir::HIGH_WATERMARK_FILE;
 pub use startup::{DirContent, DirStart, StartReport};
 
 use deletion::DeletedDir;
 use housekeeping::Schedule;
-
-/// The file with the high watermarks of a directory's partitions.
-pub const HIGH_WATERMARK_FILE: &str = "replication-offset-checkpoint";
 
 /// The settings of a [`LogManager`].
 #[derive(Clone, Debug)]
@@ -87,10 +86,10 @@ pub struct LogManager {
     files: Arc<FileCache>,
     dirs: Vec<ManagedDir>,
     logs: RwLock<BTreeMap<TopicPartition, Arc<Log>>>,
+    /// Held by whoever creates or deletes a log, throughout.
+    changes: Mutex<()>,
     deleted: Mutex<Vec<DeletedDir>>,
     schedule: Mutex<Schedule>,
-    /// Makes fingerprints.
-    hasher: foldhash::quality::RandomState,
 }
 
 /// A directory in service, or one that was when the manager started.
@@ -99,8 +98,12 @@ struct ManagedDir {
     dir: Arc<LogDir>,
     properties: MetaProperties,
     flusher: Flusher,
-    /// Fingerprints of the checkpoints as they were last written, by file name: what has not changed is not written.
-    written: Mutex<BTreeMap<&'static str, u64>>,
+    /// Partitions that have a directory here and no open log. Nothing of theirs is changed, and what the checkpoints
+    /// say of them is kept.
+    unopened: BTreeSet<TopicPartition>,
+    /// The recovery points are lost, and at least one log could not be given a new one. None is written, so that the
+    /// next start finds them lost, too.
+    points_lost: bool,
     /// Held for as long as the manager lives.
     _lock: Lock,
 }
@@ -123,6 +126,15 @@ pub enum ManagerError {
     /// The partition has a log already.
     #[error("partition {0} has a log already")]
     Exists(TopicPartition),
+    /// The partition has files in a directory although it has no log: it could not be opened at the start, or its
+    /// creation failed half-way. They are left alone, and need somebody who looks at them.
+    #[error("partition {partition} has files in {path} that belong to no open log")]
+    Occupied {
+        /// The partition.
+        partition: TopicPartition,
+        /// Its directory.
+        path: PathBuf,
+    },
     /// The partition has no log here.
     #[error("partition {0} has no log here")]
     Unknown(TopicPartition),
@@ -159,7 +171,7 @@ impl LogManager {
     /// Makes the log of a new partition, in the directory in service that has the fewest.
     ///
     /// # Errors
-    /// [`ManagerError::Exists`]; [`ManagerError::NoDirectory`]; the disk's errors.
+    /// [`ManagerError::Exists`]; [`ManagerError::Occupied`]; [`ManagerError::NoDirectory`]; the disk's errors.
     pub fn create(
         &self,
         partition: &TopicPartition,
@@ -167,36 +179,72 @@ impl LogManager {
         config: Arc<LogConfig>,
         now: Timestamp,
     ) -> Result<Arc<Log>, ManagerError> {
-        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
-        if logs.contains_key(partition) {
+        let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.get(partition).is_some() {
             return Err(ManagerError::Exists(partition.clone()));
         }
-        let used = |managed: &&ManagedDir| {
-            logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), &managed.dir)).count()
-        };
-        let in_service = self.dirs.iter().filter(|managed| managed.dir.check().is_ok());
-        let managed = match self.dirs.len() {
-            1 => in_service.last(),
-            _ => in_service.min_by_key(used),
-        };
-        let managed = managed.ok_or(ManagerError::NoDirectory)?;
-        let (log, _) = Log::open(OpenOptions {
+        self.check_unoccupied(partition)?;
+        let managed = self.dir_for_new()?;
+        // A full disk may have kept an earlier partition's of the same name from being forgotten.
+        managed.dir.forget_offsets(|stored| {
+            stored.0.get_key_value(partition).map(|(stale, _)| stale.clone()).into_iter().collect()
+        })?;
+        let opened = Log::open(OpenOptions {
             log_dir: Arc::clone(&managed.dir),
             partition: partition.clone(),
             topic_id: Some(topic_id),
             config,
             producers: self.options.producers,
-            flush_point: FlushPoint::Known(klamm_types::Offset::ZERO),
-            log_start_offset: klamm_types::Offset::ZERO,
-            high_watermark: klamm_types::Offset::ZERO,
+            flush_point: FlushPoint::Known(Offset::ZERO),
+            log_start_offset: Offset::ZERO,
+            high_watermark: Offset::ZERO,
             now,
+        });
+        let (log, _) = opened.inspect_err(|_| {
+            // Half a log would be in the way of the next attempt. Should it stay, that is refused.
+            let path = managed.dir.path().join(partition.to_string());
+            let _ = deletion::remove_dir_all(self.fs.as_ref(), &path);
         })?;
+        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
         logs.insert(partition.clone(), Arc::clone(&log));
         Ok(log)
     }
 
-    /// Flushes and closes everything in an orderly way, and leaves the mark of it in each directory that is still in
-    /// service: what `broker_epoch` closed needs no recovery. The logs must not be used any more.
+    /// Refuses a partition that has files already: they may be what is left of its records, or another topic's.
+    fn check_unoccupied(&self, partition: &TopicPartition) -> Result<(), ManagerError> {
+        for managed in &self.dirs {
+            let path = managed.dir.path().join(partition.to_string());
+            let is_occupied = match managed.dir.check() {
+                _ if managed.unopened.contains(partition) => true,
+                Ok(()) => match self.fs.list(&path) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+                    listed => !listed.describe("list", &path).map_err(LogError::Storage)?.is_empty(),
+                },
+                Err(_) => false,
+            };
+            if is_occupied {
+                return Err(ManagerError::Occupied { partition: partition.clone(), path });
+            }
+        }
+        Ok(())
+    }
+
+    fn dir_for_new(&self) -> Result<&ManagedDir, ManagerError> {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        let used = |managed: &&ManagedDir| {
+            logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), &managed.dir)).count()
+        };
+        let mut in_service = self.dirs.iter().filter(|managed| managed.dir.check().is_ok());
+        let managed = match self.dirs.len() {
+            1 => in_service.next(),
+            _ => in_service.min_by_key(used),
+        };
+        managed.ok_or(ManagerError::NoDirectory)
+    }
+
+    /// Flushes and closes everything in an orderly way, and leaves the mark of it in each directory where all went
+    /// well: what `broker_epoch` closed needs no recovery. A directory with a log that could not be opened gets none.
+    /// The logs must not be used any more.
     ///
     /// # Errors
     /// The first error, after everything that could be closed has been.
@@ -211,10 +259,16 @@ impl LogManager {
 
     fn close_dir(&self, managed: &ManagedDir, broker_epoch: BrokerEpoch) -> Result<(), LogError> {
         managed.dir.check()?;
+        let mut result = Ok(());
         for log in self.logs_in(&managed.dir) {
-            log.release()?;
+            let released = log.release();
+            result = result.and(released);
         }
-        self.write_checkpoints(managed, &self.logs_in(&managed.dir))?;
+        let written = self.write_checkpoints(managed);
+        result.and(written)?;
+        if !managed.unopened.is_empty() {
+            return Ok(());
+        }
         CleanShutdown { broker_epoch }.write(self.fs.as_ref(), managed.dir.path())
     }
 

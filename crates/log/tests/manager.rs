@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use klamm_log::checkpoint::CleanShutdown;
-use klamm_log::fs::{FaultKind, FaultRule, LogFs, MemoryFs, Operation, RealFs};
+use klamm_log::fs::{
+    CrashPlan, DirEntry, FaultKind, FaultRule, FileStat, LogFile, LogFs, MemoryFs, OpenMode, Operation,
+    RealFs,
+};
 use klamm_log::{
     AppendError, AppendOrigin, FetchIsolation, Log, LogConfig, LogError, LogManager, ManagerError,
     ManagerOptions, StartReport,
@@ -287,4 +291,309 @@ fn many_threads_keep_to_the_limit_of_open_files() {
     let open_logs =
         open.filter(|target| target.starts_with(temporary.path()) && target.extension().is_some()).count();
     assert!(open_logs <= 20 + 8, "{open_logs} files are open");
+}
+
+type Interruption = (&'static str, Box<dyn FnOnce() + Send>);
+
+/// A disk that lets something happen before it opens or renames the first path with a given text in it.
+#[derive(Clone)]
+struct Interrupted {
+    disk: MemoryFs,
+    next: Arc<Mutex<Option<Interruption>>>,
+}
+
+impl std::fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Interrupted")
+    }
+}
+
+impl Interrupted {
+    fn new() -> Self {
+        Self { disk: MemoryFs::new(), next: Arc::default() }
+    }
+
+    fn before(&self, text: &'static str, happens: impl FnOnce() + Send + 'static) {
+        *self.next.lock().unwrap() = Some((text, Box::new(happens)));
+    }
+
+    fn pass(&self, path: &Path) {
+        let mut next = self.next.lock().unwrap();
+        if let Some((_, happens)) = next.take_if(|(text, _)| path.to_str().unwrap().contains(*text)) {
+            drop(next);
+            happens();
+        }
+    }
+}
+
+impl LogFs for Interrupted {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn LogFile>> {
+        self.pass(path);
+        self.disk.open(path, mode)
+    }
+    fn stat(&self, path: &Path) -> io::Result<Option<FileStat>> {
+        self.disk.stat(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        self.disk.list(dir)
+    }
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(dir)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.pass(from);
+        self.disk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_file(path)
+    }
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.remove_dir(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
+        self.disk.try_lock(path)
+    }
+}
+
+/// Partition 0 of topic 1, with 100 records of which the first 90 are deleted, is deleted and made again for topic 2
+/// when a tick comes to a path with `text` in it: right there, or by another thread.
+fn made_again_during_a_tick(text: &'static str, right_there: bool) {
+    let fs = Interrupted::new();
+    let open = |fs: Arc<dyn LogFs>| open_with(fs, options(&["/a"])).unwrap().0;
+    let manager = Arc::new(open(Arc::new(fs.clone())));
+    let log = create(&manager, 0);
+    let config = LogConfig { segment_bytes: 1000, retention_bytes: Some(1), ..LogConfig::default() };
+    let expiring = manager.create(&partition(1), TopicId([1; 16]), Arc::new(config), NOW).unwrap();
+    for log in [&log, &expiring] {
+        (0..100).for_each(|_| _ = append(log).unwrap());
+        log.checkpoint().unwrap();
+        log.advance_high_watermark(Offset(100));
+    }
+    log.advance_log_start(Offset(90)).unwrap();
+    let again = {
+        let manager = Arc::clone(&manager);
+        move || {
+            manager.delete(&partition(0), NOW).unwrap();
+            let log = manager.create(&partition(0), TopicId([2; 16]), Arc::default(), NOW).unwrap();
+            (0..10).for_each(|_| _ = append(&log).unwrap());
+            log.flush().unwrap();
+        }
+    };
+    let (done, waiting) = std::sync::mpsc::channel();
+    fs.before(text, move || {
+        if right_there {
+            again();
+            done.send(None).unwrap();
+        } else {
+            // It has to wait for the tick.
+            done.send(Some(std::thread::spawn(again))).unwrap();
+        }
+    });
+    manager.tick(NOW.plus_millis(300_000)).unwrap();
+    if let Some(thread) = waiting.recv().unwrap() {
+        thread.join().unwrap();
+    }
+    drop(manager);
+    let manager = open(Arc::new(fs.disk.crash_point().power_cut(&CrashPlan::everything_pending())));
+    let log = manager.get(&partition(0)).unwrap();
+    assert_eq!((log.topic_id(), log.damage().len()), (Some(TopicId([2; 16])), 0));
+    assert_eq!(
+        (log.log_start_offset(), log.high_watermark(), log.log_end_offset()),
+        (Offset(0), Offset(0), Offset(10))
+    );
+}
+
+#[test]
+fn a_partition_made_again_during_a_tick_inherits_nothing() {
+    made_again_during_a_tick("/a/orders-1/", true);
+    made_again_during_a_tick(klamm_log::RECOVERY_POINT_FILE, false);
+    made_again_during_a_tick(klamm_log::HIGH_WATERMARK_FILE, false);
+    made_again_during_a_tick(klamm_log::LOG_START_FILE, false);
+}
+
+/// A disk with partition 0 of topic 1 in `/a`, closed in order: 20 records, the first 15 deleted.
+fn closed_log() -> MemoryFs {
+    let fs = MemoryFs::new();
+    let (manager, _) = open(&fs, &["/a"]);
+    let log = create(&manager, 0);
+    (0..20).for_each(|_| _ = append(&log).unwrap());
+    log.advance_high_watermark(Offset(20));
+    log.advance_log_start(Offset(15)).unwrap();
+    drop(log);
+    manager.shut_down(BrokerEpoch(1)).unwrap();
+    fs
+}
+
+#[test]
+fn a_log_that_does_not_open_is_not_written_over() {
+    let fs = closed_log();
+    fs.flip(Path::new("/a/orders-0/partition.metadata"), 0, 1).unwrap();
+    let (manager, report) = open(&fs, &["/a", "/b"]);
+    assert!(report.dirs[0].result.as_ref().unwrap().logs[0].result.is_err());
+    let made = manager.create(&partition(0), TopicId([2; 16]), Arc::default(), NOW);
+    let Err(ManagerError::Occupied { path, .. }) = made else { panic!("{made:?}") };
+    assert_eq!(path, Path::new("/a/orders-0"));
+    manager.shut_down(BrokerEpoch(2)).unwrap();
+    fs.flip(Path::new("/a/orders-0/partition.metadata"), 0, 1).unwrap();
+    let (manager, report) = open(&fs, &["/a", "/b"]);
+    let log = manager.get(&partition(0)).unwrap();
+    assert_eq!((log.topic_id(), log.log_end_offset()), (Some(TopicId([1; 16])), Offset(20)));
+    // Nobody closed the log, so nothing says that it was.
+    let marks = report.dirs.iter().map(|dir| dir.result.as_ref().unwrap().clean_shutdown.is_some());
+    assert_eq!(marks.collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn a_creation_that_failed_can_be_tried_again() {
+    let fs = MemoryFs::new();
+    let (manager, _) = open(&fs, &["/a"]);
+    fs.set_capacity(Some(fs.space_used()));
+    let made = manager.create(&partition(0), TopicId([1; 16]), Arc::default(), NOW);
+    assert!(matches!(made, Err(ManagerError::Log(LogError::Storage(error))) if error.is_full()));
+    fs.set_capacity(None);
+    create(&manager, 0);
+}
+
+#[test]
+fn a_log_that_does_not_open_keeps_its_checkpoints() {
+    let fs = closed_log();
+    fs.add_fault(FaultRule::always(Operation::Open, FaultKind::Io).on_paths_with("orders-0/partition"));
+    let (manager, _) = open(&fs, &["/a"]);
+    assert!(manager.get(&partition(0)).is_none());
+    append(&create(&manager, 1)).unwrap();
+    manager.tick(NOW.plus_millis(60_000)).unwrap();
+    manager.shut_down(BrokerEpoch(2)).unwrap();
+    fs.clear_faults();
+    let (manager, _) = open(&fs, &["/a"]);
+    let log = manager.get(&partition(0)).unwrap();
+    assert_eq!((log.log_start_offset(), log.high_watermark()), (Offset(15), Offset(20)));
+    assert_eq!(log.recovery_point(), Offset(20));
+}
+
+#[test]
+fn a_missing_recovery_point_file_does_not_turn_rot_into_a_torn_tail() {
+    let fs = closed_log();
+    let points = Path::new("/a").join(klamm_log::RECOVERY_POINT_FILE);
+    fs.remove_file(&points).unwrap();
+    let log = Path::new("/a/orders-0/00000000000000000000.log");
+    let len = fs.stat(log).unwrap().unwrap().len;
+    fs.flip(log, len / 20 * 17 + 70, 1).unwrap();
+    // A log that does not open has no recovery point; the others must not make it look as if it had none to lose.
+    fs.add_fault(FaultRule::always(Operation::Open, FaultKind::Io).on_paths_with("orders-0/partition"));
+    let (manager, _) = open(&fs, &["/a"]);
+    assert!(append(&create(&manager, 1)).is_ok());
+    manager.tick(NOW.plus_millis(60_000)).unwrap();
+    manager.shut_down(BrokerEpoch(2)).unwrap();
+    assert_eq!(fs.stat(&points).unwrap(), None);
+    fs.clear_faults();
+    let (manager, _) = open(&fs, &["/a"]);
+    let log = manager.get(&partition(0)).unwrap();
+    assert_eq!((log.log_end_offset(), log.damage().len()), (Offset(20), 1));
+    drop((log, manager));
+    // From here on there is a point again, also after a crash.
+    let fs = fs.crash_point().power_cut(&CrashPlan::nothing_pending());
+    assert!(fs.stat(&points).unwrap().is_some());
+    assert_eq!(open(&fs, &["/a"]).0.get(&partition(0)).unwrap().log_end_offset(), Offset(20));
+}
+
+#[test]
+fn a_directory_has_recovery_points_before_it_has_partitions() {
+    let fs = MemoryFs::new();
+    drop(open(&fs, &["/a"]));
+    let fs = fs.crash_point().power_cut(&CrashPlan::nothing_pending());
+    let points = klamm_log::fs::read_file(&fs, &Path::new("/a").join(klamm_log::RECOVERY_POINT_FILE), 100);
+    assert_eq!(points.unwrap(), b"0\n0\n");
+}
+
+#[test]
+fn a_power_cut_after_the_first_start_takes_nothing_that_was_flushed() {
+    // In one case, an earlier start was killed right after it had made the directory.
+    for made_before in [false, true] {
+        let fs = MemoryFs::new();
+        if made_before {
+            fs.create_dir_all(Path::new("/srv/klamm/data")).unwrap();
+        }
+        let (manager, _) = open(&fs, &["/srv/klamm/data"]);
+        let log = create(&manager, 0);
+        append(&log).unwrap();
+        log.flush().unwrap();
+        let fs = fs.crash_point().power_cut(&CrashPlan::nothing_pending());
+        let (manager, _) = open(&fs, &["/srv/klamm/data"]);
+        assert_eq!(manager.get(&partition(0)).unwrap().log_end_offset(), Offset(1));
+    }
+}
+
+#[test]
+fn a_deletion_frees_a_full_disk() {
+    let fs = MemoryFs::new();
+    let (manager, _) = open(&fs, &["/a"]);
+    let log = create(&manager, 0);
+    (0..1000).for_each(|_| _ = append(&log).unwrap());
+    log.checkpoint().unwrap();
+    log.advance_high_watermark(Offset(1000));
+    drop(log);
+    manager.tick(NOW.plus_millis(10_000)).unwrap();
+    let used = fs.space_used();
+    fs.set_capacity(Some(used));
+    manager.delete(&partition(0), NOW).unwrap();
+    assert!(manager.get(&partition(0)).is_none());
+    // What the checkpoints still say of it is in nobody's way, but must go first.
+    let made = manager.create(&partition(0), TopicId([2; 16]), Arc::default(), NOW);
+    assert!(matches!(made, Err(ManagerError::Log(LogError::Storage(error))) if error.is_full()));
+    manager.tick(NOW.plus_millis(60_000)).unwrap();
+    assert!(fs.space_used() < used / 2, "{} of {used} bytes", fs.space_used());
+    fs.set_capacity(None);
+    append(&create(&manager, 0)).unwrap();
+    let fs = fs.crash_point().power_cut(&CrashPlan::everything_pending());
+    let (manager, _) = open(&fs, &["/a"]);
+    let log = manager.get(&partition(0)).unwrap();
+    assert_eq!((log.log_end_offset(), log.damage().len()), (Offset(1), 0));
+}
+
+#[test]
+fn a_partition_in_two_directories_is_opened_in_neither() {
+    let fs = MemoryFs::new();
+    for (dir, records) in [("/a", 5), ("/b", 3)] {
+        let (manager, _) = open(&fs, &[dir]);
+        let log = create(&manager, 0);
+        (0..records).for_each(|_| _ = append(&log).unwrap());
+        manager.shut_down(BrokerEpoch(1)).unwrap();
+    }
+    let (manager, report) = open(&fs, &["/a", "/b", "/c"]);
+    assert!(manager.get(&partition(0)).is_none());
+    for (dir, other) in report.dirs.iter().zip(["/b", "/a"]) {
+        let error = dir.result.as_ref().unwrap().logs[0].result.as_ref().unwrap_err();
+        assert!(error.to_string().contains(&format!("a directory in {other} too")), "{error}");
+    }
+    let made = manager.create(&partition(0), TopicId([1; 16]), Arc::default(), NOW);
+    assert!(matches!(made, Err(ManagerError::Occupied { .. })));
+    manager.shut_down(BrokerEpoch(2)).unwrap();
+    // With one of them out of the way, the other is as it was.
+    fs.rename(Path::new("/b/orders-0"), Path::new("/b/kept-aside")).unwrap();
+    let (manager, _) = open(&fs, &["/a", "/b", "/c"]);
+    assert_eq!(manager.get(&partition(0)).unwrap().log_end_offset(), Offset(5));
+}
+
+#[test]
+fn a_shutdown_closes_the_logs_after_one_that_fails() {
+    let fs = MemoryFs::new();
+    let (manager, _) = open(&fs, &["/a"]);
+    for number in 0..3 {
+        append(&create(&manager, number)).unwrap();
+    }
+    fs.add_fault(
+        FaultRule::always(Operation::Write, FaultKind::NoSpace).on_paths_with("orders-0/leader-epoch"),
+    );
+    assert!(manager.shut_down(BrokerEpoch(1)).is_err());
+    fs.clear_faults();
+    let fs = fs.crash_point().power_cut(&CrashPlan::nothing_pending());
+    let (manager, report) = open(&fs, &["/a"]);
+    assert_eq!(report.dirs[0].result.as_ref().unwrap().clean_shutdown, None);
+    for number in [1, 2] {
+        let log = manager.get(&partition(number)).unwrap();
+        assert_eq!((log.log_end_offset(), log.recovery_point()), (Offset(1), Offset(1)));
+    }
 }

@@ -29,27 +29,26 @@ impl LogManager {
     /// `file.delete.delay.ms` has passed, by [`tick`](Self::tick). Whoever reads from it may read on until then.
     ///
     /// # Errors
-    /// [`ManagerError::Unknown`]; the disk's errors.
+    /// [`ManagerError::Unknown`]; the disk's errors. A full disk is none.
     pub fn delete(&self, partition: &TopicPartition, now: Timestamp) -> Result<(), ManagerError> {
-        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
-        let log = logs.get(partition).ok_or_else(|| ManagerError::Unknown(partition.clone()))?;
-        log.log_dir().check().map_err(LogError::Offline)?;
+        let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.get(partition).ok_or_else(|| ManagerError::Unknown(partition.clone()))?;
+        let dir = Arc::clone(log.log_dir());
+        dir.check().map_err(LogError::Offline)?;
         let path = log.mark_deleted(&deleted_name(partition)).map_err(LogError::Storage)?;
         let delay_ms = log.config().file_delete_delay_ms;
-        let dir = Arc::clone(log.log_dir());
-        dir.store_recovery_points([(partition.clone(), None)])?;
-        logs.remove(partition);
-        drop(logs);
-        // What the directory's files say of this partition must not be taken for another's of the same name.
-        if let Some(managed) = self.managed(&dir) {
-            self.write_checkpoints(managed, &self.logs_in(&managed.dir))?;
-        }
+        self.logs.write().unwrap_or_else(PoisonError::into_inner).remove(partition);
         self.deleted.lock().unwrap_or_else(PoisonError::into_inner).push(DeletedDir {
             since: now,
             delay_ms,
             path,
         });
-        Ok(())
+        // What the directory's files say of this partition must not be taken for another's of the same name.
+        match self.managed(&dir).map(|managed| self.write_checkpoints(managed)) {
+            // The next tick tries again, and a partition of that name is not made before.
+            Some(Err(LogError::Storage(error))) if error.is_full() => Ok(()),
+            written => Ok(written.unwrap_or(Ok(()))?),
+        }
     }
 
     /// Removes the directories of partitions that were deleted long enough ago.

@@ -1,13 +1,12 @@
 //! What is done for the logs from time to time.
 
-use std::hash::BuildHasher as _;
 use std::sync::{Arc, PoisonError};
 
 use klamm_types::{Offset, Timestamp};
 
-use super::{HIGH_WATERMARK_FILE, LogManager, ManagedDir};
+use super::{LogManager, ManagedDir};
 use crate::checkpoint::OffsetCheckpoint;
-use crate::dir::LOG_START_FILE;
+use crate::dir::OffsetKind;
 use crate::error::LogError;
 use crate::flusher::{FlushQueue, Task};
 use crate::log::Log;
@@ -58,7 +57,7 @@ impl LogManager {
             }
             if high_watermarks {
                 // With them the recovery points that checkpoints have moved since the last time.
-                result = result.and(self.write_checkpoints(managed, &logs));
+                result = result.and(self.write_checkpoints(managed));
             }
         }
         result
@@ -88,29 +87,29 @@ impl LogManager {
     }
 
     /// Writes the recovery points, high watermarks and log starts of a directory, as far as they have changed.
-    pub(super) fn write_checkpoints(&self, managed: &ManagedDir, logs: &[Arc<Log>]) -> Result<(), LogError> {
-        let points = logs.iter().map(|log| (log.partition().clone(), Some(log.recovery_point())));
-        managed.dir.store_recovery_points(points)?;
-        self.write_checkpoint(managed, HIGH_WATERMARK_FILE, logs, Log::high_watermark)?;
-        self.write_checkpoint(managed, LOG_START_FILE, logs, Log::log_start_offset)
+    pub(super) fn write_checkpoints(&self, managed: &ManagedDir) -> Result<(), LogError> {
+        if !managed.points_lost {
+            self.write_offsets(managed, OffsetKind::RecoveryPoint, |log| Some(log.recovery_point()))?;
+        }
+        let past_zero = |offset| Some(offset).filter(|offset| *offset > Offset::ZERO);
+        self.write_offsets(managed, OffsetKind::HighWatermark, |log| past_zero(log.high_watermark()))?;
+        self.write_offsets(managed, OffsetKind::LogStart, |log| past_zero(log.log_start_offset()))
     }
 
-    fn write_checkpoint(
+    fn write_offsets(
         &self,
         managed: &ManagedDir,
-        name: &'static str,
-        logs: &[Arc<Log>],
-        offset: impl Fn(&Log) -> Offset,
+        kind: OffsetKind,
+        offset: impl Fn(&Log) -> Option<Offset>,
     ) -> Result<(), LogError> {
-        let known = logs.iter().map(|log| (log.partition().clone(), offset(log)));
-        let checkpoint = OffsetCheckpoint(known.filter(|(_, offset)| *offset > Offset::ZERO).collect());
-        let fingerprint = self.hasher.hash_one(&checkpoint.0);
-        let mut written = managed.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if written.get(name) == Some(&fingerprint) {
-            return Ok(());
-        }
-        managed.dir.guard(checkpoint.write(self.fs.as_ref(), &managed.dir.path().join(name)))?;
-        written.insert(name, fingerprint);
-        Ok(())
+        managed.dir.update_offsets(kind, |stored| {
+            // Listed here, under the checkpoint's lock: who deletes a log takes it off the list and then comes for
+            // this lock, so that a log made again never inherits what is written now.
+            let logs = self.logs_in(&managed.dir);
+            let known = logs.iter().filter_map(|log| Some((log.partition().clone(), offset(log)?)));
+            let unopened = managed.unopened.iter().filter_map(|p| Some((p.clone(), *stored.0.get(p)?)));
+            let next = OffsetCheckpoint(known.chain(unopened).collect());
+            (next != *stored).then_some(next)
+        })
     }
 }

@@ -1,19 +1,18 @@
 //! Bringing the directories into service.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use klamm_types::{Offset, Timestamp, TopicPartition};
+use klamm_types::{Timestamp, TopicPartition};
 use uuid::Uuid;
 
 use super::housekeeping::Schedule;
-use super::{
-    HIGH_WATERMARK_FILE, Lock, LogManager, LogStart, ManagedDir, ManagerError, ManagerOptions, deletion,
-};
+use super::{Lock, LogManager, LogStart, ManagedDir, ManagerError, ManagerOptions, deletion};
 use crate::checkpoint::{CleanShutdown, MetaProperties, OffsetCheckpoint};
 use crate::config::LogConfig;
-use crate::dir::{LOG_START_FILE, LogDir};
+use crate::dir::{LogDir, OffsetKind};
 use crate::error::{Describe as _, LogError};
 use crate::file_cache::FileCache;
 use crate::flusher::Flusher;
@@ -48,16 +47,24 @@ pub struct DirContent {
     pub strays: Vec<String>,
 }
 
-/// The checkpoints of a directory. A file that does not read counts as lost.
-struct Checkpoints {
-    recovery_points: Option<OffsetCheckpoint>,
-    high_watermarks: OffsetCheckpoint,
-    log_starts: OffsetCheckpoint,
+/// A directory that is this node's, before its logs are opened.
+struct PreparedDir {
+    dir: Arc<LogDir>,
+    lock: Lock,
+    properties: MetaProperties,
+    clean_shutdown: Option<CleanShutdown>,
+    points_lost: bool,
+    partitions: BTreeSet<TopicPartition>,
+    strays: Vec<String>,
 }
+
+/// The partitions that are in more than one log directory, and in which.
+struct Places(BTreeMap<TopicPartition, Vec<PathBuf>>);
 
 impl LogManager {
     /// Opens every log in the directories of `options`, recovering what a crash left. `config_of` gives a topic's
-    /// settings. A directory that cannot be brought into service is left out and reported.
+    /// settings. A directory that cannot be brought into service is left out and reported. A partition that has a
+    /// directory in several of them is opened in none: which of them has its records is not known here.
     ///
     /// # Errors
     /// [`ManagerError::NoDirectory`] if none can be; the report is lost then, but each reason is logged by the caller's
@@ -73,14 +80,17 @@ impl LogManager {
             files: FileCache::new(options.open_files_max),
             dirs: Vec::new(),
             logs: RwLock::default(),
+            changes: Mutex::default(),
             deleted: Mutex::default(),
             schedule: Mutex::new(Schedule::starting(now)),
-            hasher: foldhash::quality::RandomState::default(),
             options,
         };
         let mut report = StartReport { dirs: Vec::new() };
-        for path in manager.options.dirs.clone() {
-            let opened = manager.open_dir(&path, config_of, now);
+        let paths = manager.options.dirs.iter();
+        let prepared: Vec<_> = paths.map(|path| (path.clone(), manager.prepare_dir(path))).collect();
+        let places = Places::of(prepared.iter().filter_map(|(_, dir)| dir.as_ref().ok()));
+        for (path, dir) in prepared {
+            let opened = dir.and_then(|dir| manager.open_logs(dir, &places, config_of, now));
             let result = opened.map(|(managed, logs, content)| {
                 manager.dirs.push(managed);
                 manager.logs.write().unwrap_or_else(PoisonError::into_inner).extend(logs);
@@ -95,60 +105,105 @@ impl LogManager {
         Ok((manager, report))
     }
 
-    #[expect(clippy::type_complexity, reason = "used once, taken apart at once")]
-    fn open_dir(
-        &self,
-        path: &Path,
-        config_of: &(dyn Fn(&TopicPartition) -> Arc<LogConfig> + Sync),
-        now: Timestamp,
-    ) -> Result<(ManagedDir, BTreeMap<TopicPartition, Arc<Log>>, DirContent), LogError> {
+    /// Takes a directory: makes it, locks it, checks whose it is, reads its checkpoints, lists its partitions.
+    fn prepare_dir(&self, path: &Path) -> Result<PreparedDir, LogError> {
         let fs = self.fs.as_ref();
-        fs.create_dir_all(path).describe("create", path)?;
+        self.make_dir(path)?;
         let lock = self.lock(path)?;
         let properties = self.identify(path)?;
         let clean_shutdown = CleanShutdown::take(fs, path)?;
         let dir = LogDir::new(Arc::clone(&self.fs), path, Arc::clone(&self.files));
-        let mut checkpoints = Checkpoints::read(fs, &dir)?;
         let mut strays = Vec::new();
-        let mut partitions = Vec::new();
+        let mut partitions = BTreeSet::new();
         for entry in fs.list(path).describe("list", path)?.into_iter().filter(|entry| entry.stat.is_dir) {
             if deletion::is_deleted_name(&entry.name) {
                 deletion::remove_dir_all(fs, &path.join(&entry.name))?;
             } else if let Some(partition) = TopicPartition::parse_dir_name(&entry.name) {
-                partitions.push(partition);
+                partitions.insert(partition);
             } else {
                 strays.push(entry.name);
             }
         }
-        checkpoints.forget_others(fs, &dir, &partitions)?;
+        let points_lost = load_checkpoints(&dir, &partitions)?;
+        Ok(PreparedDir { dir, lock, properties, clean_shutdown, points_lost, partitions, strays })
+    }
+
+    #[expect(clippy::type_complexity, reason = "used once, taken apart at once")]
+    fn open_logs(
+        &self,
+        prepared: PreparedDir,
+        places: &Places,
+        config_of: &(dyn Fn(&TopicPartition) -> Arc<LogConfig> + Sync),
+        now: Timestamp,
+    ) -> Result<(ManagedDir, BTreeMap<TopicPartition, Arc<Log>>, DirContent), LogError> {
+        let PreparedDir { dir, lock, properties, clean_shutdown, points_lost, partitions, strays } = prepared;
         let open = |partition: &TopicPartition| {
-            Log::open(OpenOptions {
+            places.check_only(partition, &dir)?;
+            let flush_point = match points_lost {
+                true => FlushPoint::Lost,
+                false => FlushPoint::Known(dir.offset_in(OffsetKind::RecoveryPoint, partition)),
+            };
+            let opened = Log::open(OpenOptions {
                 log_dir: Arc::clone(&dir),
                 partition: partition.clone(),
                 topic_id: None,
                 config: config_of(partition),
                 producers: self.options.producers,
-                flush_point: checkpoints.flush_point(partition),
-                log_start_offset: offset_in(&checkpoints.log_starts, partition),
-                high_watermark: offset_in(&checkpoints.high_watermarks, partition),
+                flush_point,
+                log_start_offset: dir.offset_in(OffsetKind::LogStart, partition),
+                high_watermark: dir.offset_in(OffsetKind::HighWatermark, partition),
                 now,
-            })
+            })?;
+            if points_lost {
+                // What has been judged without a recovery point must never be judged by a lower one.
+                match opened.0.checkpoint() {
+                    Err(LogError::Storage(error)) if error.is_full() => {}
+                    checkpointed => _ = checkpointed?,
+                }
+            }
+            Ok(opened)
         };
         let mut logs = BTreeMap::new();
+        let mut unopened = BTreeSet::new();
         let mut starts = Vec::with_capacity(partitions.len());
-        for (partition, opened) in in_parallel(partitions, self.options.recovery_threads_per_dir, open) {
+        let items = partitions.into_iter().collect();
+        for (partition, opened) in in_parallel(items, self.options.recovery_threads_per_dir, open) {
             let result = opened.map(|(log, report)| {
                 logs.insert(partition.clone(), log);
                 report
             });
+            if result.is_err() {
+                unopened.insert(partition.clone());
+            }
             starts.push(LogStart { partition, result });
         }
+        let points_lost = points_lost && !restore_recovery_points(&dir, &logs, &unopened)?;
         dir.check()?;
         let name = "klamm-flush";
-        let flusher =
-            Flusher::start(name, self.options.flush_threads_per_dir).describe("start threads for", path)?;
+        let flusher = Flusher::start(name, self.options.flush_threads_per_dir)
+            .describe("start threads for", dir.path())?;
         let content = DirContent { clean_shutdown, logs: starts, strays };
-        Ok((ManagedDir { dir, properties, flusher, written: Mutex::default(), _lock: lock }, logs, content))
+        Ok((ManagedDir { dir, properties, flusher, unopened, points_lost, _lock: lock }, logs, content))
+    }
+
+    /// Makes the directory if it is not there. Until it has its identity, nothing tells whether an earlier start came
+    /// to making the names of what it made durable: those above it are synced then, up to the root.
+    fn make_dir(&self, path: &Path) -> Result<(), LogError> {
+        let fs = self.fs.as_ref();
+        fs.create_dir_all(path).describe("create", path)?;
+        let identity = path.join(MetaProperties::FILE);
+        if fs.stat(&identity).describe("open", &identity)?.is_some() {
+            return Ok(());
+        }
+        for above in path.ancestors().skip(1) {
+            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+            match fs.sync_dir(above) {
+                // A directory that we may not even list is no place where we have made one.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced.describe("sync", above)?,
+            }
+        }
+        Ok(())
     }
 
     fn lock(&self, path: &Path) -> Result<Lock, LogError> {
@@ -184,57 +239,71 @@ impl LogManager {
     }
 }
 
-impl Checkpoints {
-    fn read(fs: &dyn LogFs, dir: &LogDir) -> Result<Self, LogError> {
-        let lost = |result| match result {
-            Ok(checkpoint) => Ok(Some(checkpoint)),
-            Err(LogError::Damaged { .. }) => Ok(None),
-            Err(error) => Err(error),
-        };
-        let read = |name| lost(OffsetCheckpoint::read(fs, &dir.path().join(name)));
-        Ok(Self {
-            recovery_points: lost(dir.load_recovery_points())?,
-            high_watermarks: read(HIGH_WATERMARK_FILE)?.unwrap_or_default(),
-            log_starts: read(LOG_START_FILE)?.unwrap_or_default(),
-        })
-    }
-
-    /// Forgets partitions that have no directory here, on disk too, so that what is said of them is never taken for
-    /// another partition's of the same name.
-    fn forget_others(
-        &mut self,
-        fs: &dyn LogFs,
-        dir: &LogDir,
-        partitions: &[TopicPartition],
-    ) -> Result<(), LogError> {
-        let here: BTreeSet<&TopicPartition> = partitions.iter().collect();
-        let mut gone = Vec::new();
-        if let Some(points) = &mut self.recovery_points {
-            gone.extend(points.0.extract_if(.., |partition, _| !here.contains(partition)));
-        }
-        dir.store_recovery_points(gone.into_iter().map(|(partition, _)| (partition, None)))?;
-        let named =
-            [(HIGH_WATERMARK_FILE, &mut self.high_watermarks), (LOG_START_FILE, &mut self.log_starts)];
-        for (name, checkpoint) in named {
-            let before = checkpoint.0.len();
-            checkpoint.0.retain(|partition, _| here.contains(partition));
-            if checkpoint.0.len() < before {
-                checkpoint.write(fs, &dir.path().join(name))?;
+impl Places {
+    fn of<'a>(dirs: impl Iterator<Item = &'a PreparedDir>) -> Self {
+        let mut places: BTreeMap<TopicPartition, Vec<PathBuf>> = BTreeMap::new();
+        for prepared in dirs {
+            for partition in &prepared.partitions {
+                places.entry(partition.clone()).or_default().push(prepared.dir.path().to_owned());
             }
         }
-        Ok(())
+        places.retain(|_, dirs| dirs.len() > 1);
+        Self(places)
     }
 
-    fn flush_point(&self, partition: &TopicPartition) -> FlushPoint {
-        match &self.recovery_points {
-            Some(points) => FlushPoint::Known(offset_in(points, partition)),
-            None => FlushPoint::Lost,
+    /// Refuses a partition that is in another directory than `dir` too.
+    fn check_only(&self, partition: &TopicPartition, dir: &LogDir) -> Result<(), LogError> {
+        let mut dirs = self.0.get(partition).into_iter().flatten();
+        match dirs.find(|other| *other != dir.path()) {
+            None => Ok(()),
+            Some(other) => Err(LogError::Damaged {
+                path: dir.path().join(partition.to_string()),
+                reason: format!("the partition has a directory in {} too", other.display()),
+            }),
         }
     }
 }
 
-fn offset_in(checkpoint: &OffsetCheckpoint, partition: &TopicPartition) -> Offset {
-    checkpoint.0.get(partition).copied().unwrap_or(Offset::ZERO)
+/// Reads a directory's checkpoints and removes from them what is said of other partitions than those that are there.
+/// Tells whether the recovery points are lost. The other checkpoints count as empty if they do not read.
+fn load_checkpoints(dir: &LogDir, partitions: &BTreeSet<TopicPartition>) -> Result<bool, LogError> {
+    let path = dir.path().join(OffsetKind::RecoveryPoint.file());
+    // The file is made before the first partition is.
+    let mut points_lost = dir.fs().stat(&path).describe("open", &path)?.is_none();
+    for kind in OffsetKind::ALL {
+        match dir.load_offsets(kind) {
+            Ok(_) => {}
+            Err(LogError::Damaged { .. }) => points_lost |= kind == OffsetKind::RecoveryPoint,
+            Err(error) => return Err(error),
+        }
+    }
+    if points_lost && partitions.is_empty() {
+        dir.update_offsets(OffsetKind::RecoveryPoint, |_| Some(OffsetCheckpoint::default()))?;
+        points_lost = false;
+    }
+    dir.forget_offsets(|stored| {
+        stored.0.keys().filter(|partition| !partitions.contains(*partition)).cloned().collect()
+    })?;
+    Ok(points_lost)
+}
+
+/// Writes the lost recovery points anew, if every log has been brought to one; tells whether it did.
+fn restore_recovery_points(
+    dir: &LogDir,
+    logs: &BTreeMap<TopicPartition, Arc<Log>>,
+    unopened: &BTreeSet<TopicPartition>,
+) -> Result<bool, LogError> {
+    // On a full disk a checkpoint may leave the point where it was.
+    let is_known = |log: &Arc<Log>| log.recovery_point() == log.log_end_offset();
+    if !unopened.is_empty() || !logs.values().all(is_known) {
+        return Ok(false);
+    }
+    let points = logs.iter().map(|(partition, log)| (partition.clone(), log.recovery_point()));
+    match dir.update_offsets(OffsetKind::RecoveryPoint, |_| Some(OffsetCheckpoint(points.collect()))) {
+        Ok(()) => Ok(true),
+        Err(LogError::Storage(error)) if error.is_full() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// `work` for each of `items` on up to `threads` threads; the results in any order.
