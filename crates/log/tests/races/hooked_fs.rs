@@ -29,6 +29,8 @@ pub(crate) enum Moment {
     Write,
     /// A file is about to be synced.
     Sync,
+    /// A directory is about to be synced.
+    SyncDir,
 }
 
 type Action = Box<dyn FnOnce() + Send>;
@@ -174,6 +176,7 @@ impl LogFs for HookedFs {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.hooks.reach(Moment::SyncDir, dir);
         self.inner.sync_dir(dir)
     }
 

@@ -7,7 +7,9 @@ use klamm_log::fs::{CrashPlan, FaultKind, FaultRule, LogFs as _, OpenMode, Opera
 use klamm_log::{DamagedRange, FetchIsolation, Log, LogConfig, ReadError};
 use klamm_types::{LeaderEpoch, Offset, ProducerId};
 
-use crate::bed::{Disk, FIRST_SEGMENT, NOW, append, append_many, batch, create, last_shown, produced, store};
+use crate::bed::{
+    Disk, FIRST_SEGMENT, NOW, abort, append, append_many, batch, create, last_shown, produced, store,
+};
 use crate::hooked_fs::Moment;
 
 /// The recovery point was lowered on disk before it was in memory: a checkpoint in between wrote the old one back,
@@ -30,6 +32,36 @@ fn a_checkpoint_in_the_middle_of_a_truncation_does_not_write_the_old_recovery_po
     assert!(disk.stored_recovery_point(3) <= Some(Offset(10)));
     let (log, report) = disk.cut(&CrashPlan::nothing_pending()).open();
     assert_eq!((log.log_end_offset(), report.damage.len()), (Offset(10), 0), "{report:?}");
+}
+
+/// A checkpoint made the indexes durable up to some offset; before it called that the recovery point, the log was cut
+/// and grown past it again, with a transaction that was aborted in memory only.
+#[test]
+fn a_checkpoint_vouches_for_nothing_that_came_after_a_truncation() {
+    let disk = Disk::new(LogConfig { index_interval_bytes: 200, ..LogConfig::default() });
+    let (log, _) = disk.open();
+    append_many(&log, 5, 1);
+    append(&log, produced(1, 4, 0).transactional()).unwrap();
+    abort(&log, 4);
+    append_many(&log, 13, 1);
+    log.flush().unwrap();
+    let cut = Arc::clone(&log);
+    // The index files are new: once they are synced, so is their directory.
+    let truncation = disk.hooks.meanwhile(Moment::SyncDir, "orders-3", move || {
+        cut.truncate_to(Offset(10), NOW).unwrap();
+        append(&cut, produced(4, 5, 0).transactional()).unwrap();
+        abort(&cut, 5);
+        append_many(&cut, 10, 1);
+        cut.flush().unwrap();
+    });
+    store(&log);
+    truncation.join();
+    let end = log.flushed_end_offset();
+    assert_eq!(end, Offset(25));
+    assert_eq!(log.aborted_between(Offset::ZERO, end).unwrap().len(), 2);
+    let (log, report) = disk.cut(&CrashPlan::nothing_pending()).open();
+    assert_eq!(log.log_end_offset(), end);
+    assert_eq!(log.aborted_between(Offset::ZERO, end).unwrap().len(), 2, "{report:?}");
 }
 
 /// The manager took the recovery points, a log was truncated, and the points were written.
