@@ -40,9 +40,9 @@ pub struct LogDir {
     files: Arc<FileCache>,
     failure: OnceLock<String>,
     listener: OnceLock<FailureListener>,
-    recovery_points: Mutex<OffsetCheckpoint>,
-    high_watermarks: Mutex<OffsetCheckpoint>,
-    log_starts: Mutex<OffsetCheckpoint>,
+    recovery_points: Mutex<Stored>,
+    high_watermarks: Mutex<Stored>,
+    log_starts: Mutex<Stored>,
 }
 
 /// What a directory's checkpoints keep, one file for each. Each is kept in memory as it was last read or written;
@@ -52,6 +52,20 @@ pub(crate) enum OffsetKind {
     RecoveryPoint,
     HighWatermark,
     LogStart,
+}
+
+/// A checkpoint of the directory, as it was last read or written.
+#[derive(Debug, Default)]
+struct Stored {
+    offsets: OffsetCheckpoint,
+    /// The file is known to be there and to read.
+    is_sound: bool,
+}
+
+impl Stored {
+    fn new(offsets: OffsetCheckpoint) -> Self {
+        Self { offsets, is_sound: true }
+    }
 }
 
 impl OffsetKind {
@@ -158,13 +172,14 @@ impl LogDir {
         self.watch(self.fs.sync_dir(&self.path).describe("sync", &self.path))?;
         let mut stored = self.lock_offsets(kind);
         let read = OffsetCheckpoint::read(self.fs.as_ref(), &self.path.join(kind.file()))?;
-        stored.clone_from(&read);
+        // An empty one may as well be no file.
+        *stored = Stored { offsets: read.clone(), is_sound: !read.0.is_empty() };
         Ok(read)
     }
 
     /// What a checkpoint says of `partition`, as it was last read or written; zero if nothing.
     pub(crate) fn offset_in(&self, kind: OffsetKind, partition: &TopicPartition) -> Offset {
-        self.lock_offsets(kind).0.get(partition).copied().unwrap_or(Offset::ZERO)
+        self.lock_offsets(kind).offsets.0.get(partition).copied().unwrap_or(Offset::ZERO)
     }
 
     /// Makes the recovery points of these partitions durable, as [`Log::checkpoint`](crate::Log::checkpoint)
@@ -202,7 +217,7 @@ impl LogDir {
             Some(start) if *start > offset => {
                 *start = offset;
                 self.guard(starts.write(self.fs.as_ref(), &path))?;
-                *stored = starts;
+                *stored = Stored::new(starts);
                 Ok(())
             }
             _ => Ok(()),
@@ -235,10 +250,38 @@ impl LogDir {
     ) -> Result<(), LogError> {
         self.check()?;
         let mut stored = self.lock_offsets(kind);
-        if let Some(next) = next(&stored) {
-            self.guard(next.write(self.fs.as_ref(), &self.path.join(kind.file())))?;
-            *stored = next;
+        match next(&stored.offsets) {
+            Some(next) => self.store_offsets(kind, &mut stored, next),
+            None => Ok(()),
         }
+    }
+
+    /// As [`update_offsets`](Self::update_offsets), but also makes the file if it is missing or damaged.
+    ///
+    /// # Errors
+    /// If the file could not be replaced; the old one then still stands.
+    pub(crate) fn replace_offsets(
+        &self,
+        kind: OffsetKind,
+        next: impl FnOnce(&OffsetCheckpoint) -> OffsetCheckpoint,
+    ) -> Result<(), LogError> {
+        self.check()?;
+        let mut stored = self.lock_offsets(kind);
+        let next = next(&stored.offsets);
+        match stored.is_sound && next == stored.offsets {
+            true => Ok(()),
+            false => self.store_offsets(kind, &mut stored, next),
+        }
+    }
+
+    fn store_offsets(
+        &self,
+        kind: OffsetKind,
+        stored: &mut Stored,
+        offsets: OffsetCheckpoint,
+    ) -> Result<(), LogError> {
+        self.guard(offsets.write(self.fs.as_ref(), &self.path.join(kind.file())))?;
+        *stored = Stored::new(offsets);
         Ok(())
     }
 
@@ -264,7 +307,7 @@ impl LogDir {
         Ok(())
     }
 
-    fn lock_offsets(&self, kind: OffsetKind) -> MutexGuard<'_, OffsetCheckpoint> {
+    fn lock_offsets(&self, kind: OffsetKind) -> MutexGuard<'_, Stored> {
         let stored = match kind {
             OffsetKind::RecoveryPoint => &self.recovery_points,
             OffsetKind::HighWatermark => &self.high_watermarks,

@@ -509,6 +509,26 @@ fn a_directory_has_recovery_points_before_it_has_partitions() {
 }
 
 #[test]
+fn a_checkpoint_that_does_not_read_is_written_again() {
+    let fs = MemoryFs::new();
+    drop(open(&fs, &["/a"]));
+    let names = [klamm_log::RECOVERY_POINT_FILE, klamm_log::HIGH_WATERMARK_FILE, klamm_log::LOG_START_FILE];
+    for content in [None, Some(b"rubbish")] {
+        for path in names.map(|name| Path::new("/a").join(name)) {
+            match content {
+                Some(content) => klamm_log::fs::replace_file(&fs, &path, content).unwrap(),
+                None => fs.remove_file(&path).unwrap_or_default(),
+            }
+        }
+        let (manager, _) = open(&fs, &["/a"]);
+        manager.tick(NOW.plus_millis(5_000)).unwrap();
+        for path in names.map(|name| Path::new("/a").join(name)) {
+            assert_eq!(klamm_log::fs::read_file(&fs, &path, 100).unwrap(), b"0\n0\n", "{}", path.display());
+        }
+    }
+}
+
+#[test]
 fn a_power_cut_after_the_first_start_takes_nothing_that_was_flushed() {
     // In one case, an earlier start was killed right after it had made the directory.
     for made_before in [false, true] {

@@ -278,7 +278,7 @@ fn load_checkpoints(dir: &LogDir, partitions: &BTreeSet<TopicPartition>) -> Resu
         }
     }
     if points_lost && partitions.is_empty() {
-        dir.update_offsets(OffsetKind::RecoveryPoint, |_| Some(OffsetCheckpoint::default()))?;
+        dir.replace_offsets(OffsetKind::RecoveryPoint, |_| OffsetCheckpoint::default())?;
         points_lost = false;
     }
     dir.forget_offsets(|stored| {
@@ -299,7 +299,7 @@ fn restore_recovery_points(
         return Ok(false);
     }
     let points = logs.iter().map(|(partition, log)| (partition.clone(), log.recovery_point()));
-    match dir.update_offsets(OffsetKind::RecoveryPoint, |_| Some(OffsetCheckpoint(points.collect()))) {
+    match dir.replace_offsets(OffsetKind::RecoveryPoint, |_| OffsetCheckpoint(points.collect())) {
         Ok(()) => Ok(true),
         Err(LogError::Storage(error)) if error.is_full() => Ok(false),
         Err(error) => Err(error),
