@@ -257,7 +257,7 @@ fn crash_enumeration_full() {
         Search::FULL.enumerate(name, &steps, 1, &mut tally);
         tally.print(name);
     }
-    for seed in 1..=12 {
+    for seed in 1..=8 {
         let steps = random_steps(60, &mut Random::new(seed));
         Search::FULL.enumerate("random", &steps, seed, &mut tally);
     }
