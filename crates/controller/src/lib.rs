@@ -1,0 +1,20 @@
+//! The controller: the quorum that owns the cluster's metadata.
+//!
+//! **For:** running Raft between the controllers on our own log, so that a change of metadata is acknowledged only
+//! when a quorum has it on disk.
+//!
+//! **Not for:** deciding what a request changes (`klamm-control`), what a record means (`klamm-metadata`), or how a
+//! log lies on the disk (`klamm-log`).
+//!
+//! **Called by:** the node that has the role `controller`. **Calls:** `klamm-log`, `klamm-record`, `klamm-types`,
+//! openraft. This is the only crate that names openraft, and none of openraft's types is ever written to a disk.
+//!
+//! What is here so far is the store that Raft stands on: [`raft::LogStore`].
+//!
+//! # Invariants
+//! - RAFT-1: an entry is acknowledged only when the log has flushed it, a vote only when its file has been replaced
+//!   and both the file and its directory have been synced.
+//! - RAFT-2: what was acknowledged survives a crash; the term of the vote and the last purged entry never go back.
+//! - RAFT-3: the log has no hole: it starts after the last purged entry and every entry has the next index.
+
+pub mod raft;
