@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod concurrency;
 mod crash;
 mod faults;
 mod fixture;

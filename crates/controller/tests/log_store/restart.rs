@@ -1,5 +1,6 @@
 //! What a store remembers, and what it refuses.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,12 +8,12 @@ use klamm_controller::raft::{
     ControllerNode, EncodedRecords, Entry, EntryPayload, LogStoreError, Membership, QUORUM_STATE_FILE,
 };
 use klamm_log::fs::{LogFs, MemoryFs, RealFs};
+use klamm_log::inspect::{self, SegmentFile, SegmentItem};
 use openraft::RaftLogReader;
 use openraft::storage::RaftLogStorage;
-use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fixture::{
-    DIRECTORY, append, block_on, entries, entry, log_id, memory, open, try_open, try_open_at, vote,
+    DATA, DIRECTORY, append, block_on, entries, entry, log_id, memory, open, try_open, try_open_at, vote,
 };
 
 fn refusal(fs: &MemoryFs) -> LogStoreError {
@@ -53,6 +54,33 @@ fn everything_is_there_again_after_a_restart() {
         assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(1, 1)), Some(log_id(2, 4))));
         assert_eq!(entries(&mut store).await, kinds[2..]);
     });
+}
+
+/// Tools read this log like any other, and pass over the entries that concern the quorum alone.
+#[test]
+fn the_tools_find_the_files_sound_and_the_entries_in_them() {
+    let fs = memory();
+    block_on(async {
+        let mut store = open(&fs);
+        let blank = Entry { log_id: log_id(1, 0), payload: EntryPayload::Blank };
+        append(&mut store, vec![blank]).await.unwrap();
+        append(&mut store, (1..4).map(|index| entry(1, index)).collect()).await.unwrap();
+        store.save_vote(&vote(1, 1, true)).await.unwrap();
+    });
+    let report = inspect::verify(&fs, Path::new(DATA)).unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    let mut found = Vec::new();
+    let names = fs.list(Path::new(DIRECTORY)).unwrap();
+    for log in names.iter().filter(|entry| entry.name.ends_with(".log")) {
+        let segment = SegmentFile::open(&fs, &Path::new(DIRECTORY).join(&log.name)).unwrap();
+        let mut walk = segment.walk();
+        while let Some(item) = walk.next_item().unwrap() {
+            let SegmentItem::Batch(batch) = item else { panic!("{item:?}") };
+            let header = batch.header;
+            found.push((header.base_offset().0, header.leader_epoch().0, header.attributes().is_control()));
+        }
+    }
+    assert_eq!(found, [(0, 1, true), (1, 1, false), (2, 1, false), (3, 1, false)]);
 }
 
 #[test]

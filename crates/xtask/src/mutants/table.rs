@@ -40,8 +40,17 @@ const fn on_a_faulty_disk(names: &'static [&'static str]) -> Tests {
     Tests { targets: &["--test", "storage"], names }
 }
 
+const CONTROLLER: &str = "klamm-controller";
+
+/// Failing disks, and every crash of a scripted life.
+const LOG_STORE: Tests = Tests { targets: &["--test", "log_store"], names: &["crash", "faults"] };
+
+const fn controller(id: &'static str, bug: &'static str) -> Mutant {
+    Mutant { id, package: CONTROLLER, bug, tests: LOG_STORE }
+}
+
 /// All mutants, by id.
-pub(crate) const MUTANTS: [Mutant; 33] = [
+pub(crate) const MUTANTS: [Mutant; 36] = [
     control("B09", "KIP-841: the controller admits a fenced member to the in-sync set"),
     control("B10", "KIP-903: a member that restarted since is admitted under its old epoch"),
     control("B11", "KAFKA-14154: a controller that knows less calls newer epochs fenced"),
@@ -85,6 +94,9 @@ pub(crate) const MUTANTS: [Mutant; 33] = [
         bug: "etcd #14370: an append is acknowledged before it is flushed",
         tests: on_a_faulty_disk(&["faults::an_io_error"]),
     },
+    controller("B40", "openraft a9f696a9: an append is acknowledged before it is flushed"),
+    controller("B40-vote", "openraft ee460f37: a vote is granted before it is on the disk"),
+    controller("B40-purge", "entries go before it is on the disk that they were purged"),
     control("B44", "KAFKA-15353: a proposal that was built twice has become empty and is taken"),
     replica("B01", "KIP-101: a follower falls back to its high watermark instead of comparing epochs"),
     replica("B02", "KIP-279: a follower believes the leader's end of an epoch that it does not have"),
