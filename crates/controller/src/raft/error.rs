@@ -202,6 +202,14 @@ pub enum LogStoreError {
         /// Where it should start.
         expected: Offset,
     },
+    /// Entries are gone that had been flushed and were committed: damage was taken for a write that a crash had torn.
+    #[error("entry {committed} was committed and flushed, but the metadata log ends at {log_end_offset}")]
+    CommittedLost {
+        /// The index of the last entry that the state file calls committed.
+        committed: u64,
+        /// Where the log ends.
+        log_end_offset: Offset,
+    },
     /// An entry does not follow the one before it.
     #[error("entry {index} does not follow {expected}: the log would have a hole")]
     Hole {
@@ -239,6 +247,16 @@ pub enum LogStoreError {
         term: u64,
         /// The term of the saved vote.
         saved: u64,
+    },
+    /// A second vote in a term is for another node than the first, and no quorum asks for it.
+    #[error("a vote for node {node_id} in term {term} came after one for node {saved_for}")]
+    VotedTwice {
+        /// The term.
+        term: u64,
+        /// The node of the new vote.
+        node_id: u64,
+        /// The node of the saved vote.
+        saved_for: u64,
     },
     /// The thread that owns the disk is gone.
     #[error("the log store has stopped")]

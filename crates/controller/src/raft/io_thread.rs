@@ -20,7 +20,7 @@ use super::vote::QuorumState;
 /// How many calls may wait. Openraft has one call under way at a time, but for appends.
 const QUEUE_LEN: usize = 256;
 /// Bytes of the log after which the recovery point moves.
-const CHECKPOINT_BYTES: u64 = 16 << 20;
+const CHECKPOINT_BYTES: u64 = 1 << 20;
 /// How many entries the committed index in the file may be behind: it is written with every vote and purge, after so
 /// many entries, and when the store closes.
 pub(super) const COMMITTED_LAG_MAX: u64 = 1000;
@@ -153,18 +153,18 @@ impl Worker {
             let _ = self.save_state(|state| state.vote = Some(vote));
             return;
         }
-        let saved = self.shared.state().vote.map_or(0, |saved| saved.leader_id().term);
-        let term = vote.leader_id().term;
-        if term < saved {
-            return answer(done, Err(LogStoreError::VoteWentBack { term, saved }));
-        }
-        answer(done, self.save_state(|state| state.vote = Some(vote)));
+        let checked = self.shared.state().vote.map_or(Ok(()), |saved| check_vote(&vote, &saved));
+        answer(done, checked.and_then(|()| self.save_state(|state| state.vote = Some(vote))));
     }
 
     /// Changes the state file by `change`, and then what readers see.
     fn save_state(&mut self, change: impl Fn(&mut QuorumState)) -> Result<(), LogStoreError> {
         let mut next = *self.shared.state();
         change(&mut next);
+        // The file promises that what it calls committed has been flushed here; a quorum may be ahead of this disk.
+        let flushed_end = self.shared.log.flushed_end_offset().0.cast_unsigned();
+        let known = next.committed.filter(|committed| committed.index < flushed_end);
+        next.committed = known.or(self.written_committed);
         self.shared.state_file.write(&next)?;
         self.written_committed = next.committed;
         // A newer committed entry may have come meanwhile: only the change is taken over.
@@ -239,6 +239,19 @@ pub(super) fn remove_before(shared: &Shared, end: Offset) -> Result<(), LogStore
         log.apply_retention(NO_TIME)?;
     }
     log.remove_deleted(NO_TIME)?;
+    Ok(())
+}
+
+/// A node votes once in a term; for another node only when that has the votes of a quorum already.
+fn check_vote(vote: &Vote, saved: &Vote) -> Result<(), LogStoreError> {
+    let (term, node_id) = (vote.leader_id().term, vote.leader_id().voted_for);
+    let (saved_term, saved_for) = (saved.leader_id().term, saved.leader_id().voted_for);
+    if term < saved_term {
+        return Err(LogStoreError::VoteWentBack { term, saved: saved_term });
+    }
+    if term == saved_term && node_id != saved_for && !vote.is_committed() {
+        return Err(LogStoreError::VotedTwice { term, node_id, saved_for });
+    }
     Ok(())
 }
 

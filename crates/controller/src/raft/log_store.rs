@@ -2,13 +2,12 @@
 //!
 //! | call | returns when |
 //! | --- | --- |
-//! | `append` | the entries can be read; its callback is called once they are durable |
+//! | `append` | the entries are in the page cache, for every reader; its callback is called once they are durable |
 //! | `save_vote` | the vote is durable |
 //! | `truncate_after`, `purge` | the entries are gone, durably |
 //! | `save_committed` | at once; written later |
 
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
@@ -16,8 +15,8 @@ use klamm_log::{
     DirOffline, FlushPoint, Log, LogConfig, LogDir, OpenOptions, ProducerLimits, RecoveryReport, StorageError,
 };
 use klamm_types::{Offset, PartitionId, TopicName, TopicPartition};
+use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
 use super::entry::{self, offset_of};
@@ -70,8 +69,9 @@ impl LogStore {
     ///
     /// # Errors
     /// [`LogStoreError::Locked`], [`State`](LogStoreError::State), [`StateMissing`](LogStoreError::StateMissing),
-    /// [`Damaged`](LogStoreError::Damaged), [`StartMismatch`](LogStoreError::StartMismatch): nothing is repaired that
-    /// would make this node forget what it promised. The disk's errors.
+    /// [`Damaged`](LogStoreError::Damaged), [`StartMismatch`](LogStoreError::StartMismatch),
+    /// [`CommittedLost`](LogStoreError::CommittedLost): a node that would have to forget what it promised does not
+    /// start. The disk's errors.
     pub fn open(options: LogStoreOptions) -> Result<(Self, RecoveryReport), LogStoreError> {
         let LogStoreOptions { log_dir, segment_bytes } = options;
         let partition = partition();
@@ -110,6 +110,10 @@ impl LogStore {
         if log_start_offset != start {
             return Err(LogStoreError::StartMismatch { log_start_offset, expected: start });
         }
+        let log_end_offset = shared.log.log_end_offset();
+        if let Some(committed) = state.committed.filter(|c| c.index >= log_end_offset.0.cast_unsigned()) {
+            return Err(LogStoreError::CommittedLost { committed: committed.index, log_end_offset });
+        }
         let thread = IoThread::start(Arc::clone(&shared), lock, state.committed)?;
         let requested_committed = state.committed.map_or(0, |committed| committed.index);
         Ok((Self { shared, thread, unfinished: None, requested_committed }, report))
@@ -119,6 +123,12 @@ impl LogStore {
     #[must_use]
     pub fn log(&self) -> &Arc<Log> {
         &self.shared.log
+    }
+
+    /// A view for reading entries and the vote, also while this store is at work.
+    #[must_use]
+    pub fn reader(&self) -> LogReader {
+        LogReader::new(Arc::clone(&self.shared))
     }
 
     /// Hands `command` to the thread and waits for its answer.
@@ -179,20 +189,6 @@ impl LogStore {
     }
 }
 
-impl RaftLogReader<TypeConfig> for LogStore {
-    async fn try_get_log_entries<RB: std::ops::RangeBounds<u64> + Clone + std::fmt::Debug + OptionalSend>(
-        &mut self,
-        range: RB,
-    ) -> Result<Vec<Entry>, io::Error> {
-        let bounds: (Bound<u64>, Bound<u64>) = (range.start_bound().cloned(), range.end_bound().cloned());
-        Ok(self.shared.entries(bounds, usize::MAX)?)
-    }
-
-    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        Ok(self.shared.state().vote)
-    }
-}
-
 impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = LogReader;
 
@@ -204,7 +200,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn get_log_reader(&mut self) -> LogReader {
-        LogReader::new(Arc::clone(&self.shared))
+        self.reader()
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {

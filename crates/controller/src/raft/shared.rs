@@ -80,14 +80,16 @@ impl Shared {
         while next < end && (entries.is_empty() || bytes_left > 0) {
             let offset = Offset(next.cast_signed());
             let limit = bytes_left.clamp(1, READ_BYTES);
-            let Some(slice) = self.log.read(offset, limit, FetchIsolation::LogEnd)?.slice else { break };
-            let bytes = slice.to_vec()?;
-            bytes_left = bytes_left.saturating_sub(bytes.len());
-            self.decode_into(&bytes, next..end, &mut entries)?;
+            if let Some(slice) = self.log.read(offset, limit, FetchIsolation::LogEnd)?.slice {
+                let bytes = slice.to_vec()?;
+                bytes_left = bytes_left.saturating_sub(bytes.len());
+                self.decode_into(&bytes, next..end, &mut entries)?;
+            }
             next = match entries.last() {
                 Some(last) if last.log_id.index >= next => last.log_id.index + 1,
-                // The log's first entry lies past the range.
-                _ => break,
+                // A log from which nothing was purged may start past the range.
+                None if self.state().last_purged.is_none() => break,
+                _ => return Err(LogStoreError::NotHeld { index: next }),
             };
         }
         Ok(entries)

@@ -21,7 +21,7 @@ fn appends_can_be_read_at_once_and_are_all_flushed_in_the_end() {
         for index in 0..500 {
             let (sender, flushed) = TypeConfig::oneshot();
             store.append(vec![entry(1, index)], IOFlushed::signal(sender)).await.unwrap();
-            assert_eq!(store.try_get_log_entries(index..).await.unwrap(), [entry(1, index)]);
+            assert_eq!(store.reader().try_get_log_entries(index..).await.unwrap(), [entry(1, index)]);
             waiting.push(flushed);
         }
         for (index, flushed) in waiting.into_iter().enumerate() {
@@ -48,7 +48,7 @@ fn a_cancelled_call_is_not_overtaken() {
             .await;
         }
         append(&mut store, vec![entry(2, 5)]).await.unwrap();
-        let held: Vec<_> = entries(&mut store).await.into_iter().map(|entry| entry.log_id).collect();
+        let held: Vec<_> = entries(&store).await.into_iter().map(|entry| entry.log_id).collect();
         let expected: Vec<_> = (0..5).map(|index| log_id(1, index)).chain([log_id(2, 5)]).collect();
         assert_eq!(held, expected);
     });

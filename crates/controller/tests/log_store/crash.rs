@@ -148,7 +148,7 @@ async fn observe(store: &mut LogStore) -> Model {
     let last = held.last().map(|entry| entry.log_id).or(state.last_purged_log_id);
     assert_eq!(state.last_log_id, last);
     Model {
-        vote: store.read_vote().await.unwrap(),
+        vote: store.reader().read_vote().await.unwrap(),
         purged: state.last_purged_log_id,
         entries,
         committed: store.read_committed().await.unwrap(),

@@ -35,7 +35,7 @@ fn a_vote_that_cannot_be_saved_is_neither_acknowledged_nor_shown() {
             fs.add_fault(FaultRule::always(operation, FaultKind::Io).on_paths_with(path));
             store.save_vote(&vote(2, 2, false)).await.unwrap_err();
             assert_eq!(fs.faults_injected(), 1, "{operation:?}");
-            assert_eq!(store.read_vote().await.unwrap(), Some(vote(1, 1, false)));
+            assert_eq!(store.reader().read_vote().await.unwrap(), Some(vote(1, 1, false)));
         });
     }
 }
@@ -72,6 +72,6 @@ fn what_a_purge_removes_is_known_to_be_purged_before() {
         store.purge(log_id(1, 15)).await.unwrap_err();
         fs.clear_faults();
         drop(store);
-        assert_eq!(open(&fs).try_get_log_entries(..).await.unwrap().len(), 20);
+        assert_eq!(open(&fs).reader().try_get_log_entries(..).await.unwrap().len(), 20);
     });
 }

@@ -69,6 +69,6 @@ pub(crate) async fn append(store: &mut LogStore, entries: Vec<Entry>) -> io::Res
     flushed.await.map_err(|_| io::Error::other("the callback was dropped"))?
 }
 
-pub(crate) async fn entries(store: &mut LogStore) -> Vec<Entry> {
-    store.try_get_log_entries(..).await.unwrap()
+pub(crate) async fn entries(store: &LogStore) -> Vec<Entry> {
+    store.reader().try_get_log_entries(..).await.unwrap()
 }

@@ -6,6 +6,7 @@ mod concurrency;
 mod crash;
 mod faults;
 mod fixture;
+mod quorum;
 mod restart;
 mod state_machine;
 mod suite;

@@ -44,15 +44,15 @@ fn everything_is_there_again_after_a_restart() {
         store.save_committed(Some(log_id(2, 3))).await.unwrap();
         drop(store);
         let mut store = open(&fs);
-        assert_eq!(entries(&mut store).await, kinds);
-        assert_eq!(store.read_vote().await.unwrap(), Some(vote(2, 1, true)));
+        assert_eq!(entries(&store).await, kinds);
+        assert_eq!(store.reader().read_vote().await.unwrap(), Some(vote(2, 1, true)));
         assert_eq!(store.read_committed().await.unwrap(), Some(log_id(2, 3)));
         store.purge(log_id(1, 1)).await.unwrap();
         drop(store);
         let mut store = open(&fs);
         let state = store.get_log_state().await.unwrap();
         assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(1, 1)), Some(log_id(2, 4))));
-        assert_eq!(entries(&mut store).await, kinds[2..]);
+        assert_eq!(entries(&store).await, kinds[2..]);
     });
 }
 
@@ -96,7 +96,7 @@ fn purging_past_the_end_restarts_the_log_there() {
         assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(3, 99)), Some(log_id(3, 99))));
         append(&mut store, vec![entry(3, 100)]).await.unwrap();
         drop(store);
-        assert_eq!(entries(&mut open(&fs)).await, [entry(3, 100)]);
+        assert_eq!(entries(&open(&fs)).await, [entry(3, 100)]);
     });
 }
 
@@ -116,7 +116,7 @@ fn purging_frees_the_segments() {
         let names = fs.list(Path::new(DIRECTORY)).unwrap();
         assert!(names.iter().filter(|entry| entry.name.ends_with(".log")).count() <= 2, "{names:?}");
         assert!(names.iter().all(|entry| !entry.name.ends_with(".deleted")), "{names:?}");
-        assert_eq!(entries(&mut store).await, [entry(1, 99)]);
+        assert_eq!(entries(&store).await, [entry(1, 99)]);
     });
 }
 
@@ -131,7 +131,7 @@ fn a_hole_is_refused_and_changes_nothing() {
             assert!(error.to_string().contains("hole"), "{error}");
         }
         append(&mut store, vec![entry(1, 2)]).await.unwrap();
-        assert_eq!(entries(&mut store).await.len(), 3);
+        assert_eq!(entries(&store).await.len(), 3);
     });
 }
 
@@ -144,11 +144,15 @@ fn committed_entries_are_not_truncated_and_votes_do_not_go_back() {
         let error = store.truncate_after(Some(log_id(1, 1))).await.unwrap_err();
         assert!(error.to_string().contains("committed entry 2"), "{error}");
         store.truncate_after(Some(log_id(1, 2))).await.unwrap();
-        assert_eq!(entries(&mut store).await.len(), 3);
+        assert_eq!(entries(&store).await.len(), 3);
         store.save_vote(&vote(4, 1, false)).await.unwrap();
         let error = store.save_vote(&vote(3, 2, false)).await.unwrap_err();
         assert!(error.to_string().contains("a vote of term 3 came after one of term 4"), "{error}");
-        assert_eq!(store.read_vote().await.unwrap(), Some(vote(4, 1, false)));
+        let error = store.save_vote(&vote(4, 2, false)).await.unwrap_err();
+        assert!(error.to_string().contains("a vote for node 2 in term 4"), "{error}");
+        assert_eq!(store.reader().read_vote().await.unwrap(), Some(vote(4, 1, false)));
+        // A quorum's leader is followed whomever this node voted for.
+        store.save_vote(&vote(4, 2, true)).await.unwrap();
     });
 }
 
@@ -202,10 +206,27 @@ fn a_damaged_entry_that_was_promised_is_refused() {
     // The segment lies below the recovery point and is not read on opening, but it is whenever it is needed.
     let opened = try_open(&fs);
     let error = match opened {
-        Ok(mut store) => block_on(store.try_get_log_entries(..)).unwrap_err().to_string(),
+        Ok(store) => block_on(store.reader().try_get_log_entries(..)).unwrap_err().to_string(),
         Err(error) => error.to_string(),
     };
     assert!(error.contains("entry 0") || error.contains("damaged"), "{error}");
+}
+
+/// Not yet below the recovery point, damage looks like a torn write; but what was committed had been flushed.
+#[test]
+fn a_log_that_lost_a_committed_entry_is_refused() {
+    let fs = memory();
+    block_on(async {
+        let mut store = open(&fs);
+        append(&mut store, (0..20).map(|index| entry(1, index)).collect()).await.unwrap();
+        store.save_committed(Some(log_id(1, 17))).await.unwrap();
+        store.save_vote(&vote(1, 1, true)).await.unwrap();
+        let killed = fs.crash_point().process_kill();
+        let log = Path::new(DIRECTORY).join("00000000000000000000.log");
+        killed.flip(&log, 100, 1).unwrap();
+        let error = refusal(&killed);
+        assert!(matches!(error, LogStoreError::CommittedLost { committed: 17, .. }), "{error}");
+    });
 }
 
 #[test]
