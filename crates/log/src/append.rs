@@ -11,11 +11,11 @@ use klamm_record::{
 use klamm_types::{LeaderEpoch, Offset, Timestamp};
 
 use crate::config::LogConfig;
-use crate::error::{AppendError, StorageError};
+use crate::error::{AppendError, LogError, StorageError};
 use crate::index::{AbortedTxn, OffsetEntry, TimeEntry};
 use crate::log::{ActiveSegment, Log, Offsets, Writer};
 use crate::producers::{SequenceCheck, snapshot};
-use crate::segment::Segment;
+use crate::segment::{Segment, is_out_of_reach};
 
 /// The most bytes that a client's compressed batch may become.
 const DECOMPRESSED_BYTES_MAX: u64 = 1 << 30;
@@ -260,7 +260,7 @@ impl Log {
         let first_offset = ready.first().map_or(Offset::ZERO, |first| first.header.base_offset());
         if active.size() == 0 {
             // Nothing to seal; but a gap may put the records out of the segment's reach.
-            if active.relative(last_offset).is_none() {
+            if is_out_of_reach(active.base_offset(), first_offset) {
                 self.roll_at(writer, first_offset, now)?;
             }
             return Ok(());
@@ -279,7 +279,8 @@ impl Log {
             let reach = i64::from(i32::MAX);
             // A new segment starts at the log end, so that a gap between segments always means loss; unless the
             // records themselves lie past a gap that no segment can span.
-            let base = if last_offset.0 - end.0 > reach { first_offset } else { end };
+            let is_far = is_out_of_reach(active.base_offset(), first_offset);
+            let base = if is_far && last_offset.0 - end.0 > reach { first_offset } else { end };
             self.roll_at(writer, base, now)?;
         }
         Ok(())
@@ -304,6 +305,10 @@ impl Log {
         now: Timestamp,
     ) -> Result<(), AppendError> {
         let sealed = self.active_segment();
+        if is_out_of_reach(sealed.base_offset(), base) {
+            // Recovery takes such a gap for one, and not for a loss.
+            self.flush_before_gap()?;
+        }
         self.seal_indexes(&sealed, &mut writer.active)?;
         let mut segments = self.segments().to_vec();
         if sealed.size() == 0 {
@@ -315,6 +320,20 @@ impl Log {
         self.flush.on_roll(sealed, (base, snapshot.into()), || self.publish_segments(segments));
         writer.active = ActiveSegment::new(now);
         Ok(())
+    }
+
+    /// Makes all of the log durable. The listener is told of it by the next flush.
+    fn flush_before_gap(&self) -> Result<(), AppendError> {
+        match self.flush_quietly() {
+            Ok(_) => Ok(()),
+            Err(LogError::Storage(error)) => Err(self.refuse_write(error)),
+            Err(LogError::Offline(error)) => Err(AppendError::Offline(error)),
+            Err(error) => {
+                let source = std::io::Error::other(error);
+                let error = StorageError { verb: "flush", path: self.dir.path().to_path_buf(), source };
+                Err(AppendError::Storage(self.dir.log_dir.fail(error)))
+            }
+        }
     }
 
     fn seal_indexes(&self, sealed: &Segment, active: &mut ActiveSegment) -> Result<(), AppendError> {

@@ -194,6 +194,9 @@ impl Log {
                 _ => self.bound_position(segment, bound)?,
             };
             if let Some(batch) = segment.locate(offset, end)? {
+                if batch.header.last_offset() >= next_base.map_or(bound, |next_base| next_base.min(bound)) {
+                    return Err(segment.displaced(&batch));
+                }
                 let left = usize::try_from(end - batch.position).unwrap_or(usize::MAX);
                 let len = bytes_max.max(batch.header.size()).min(left);
                 let file = segment.open_log()?;
@@ -222,7 +225,7 @@ impl Log {
                 return Ok(size);
             }
         }
-        let position = segment.locate(bound, size)?.map_or(size, |batch| batch.position);
+        let position = segment.position_of(bound, size)?;
         let found = BoundPosition { bound, segment_base, position };
         let mut remembered = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         // The files have been cut since the look-up: `found` is stale.

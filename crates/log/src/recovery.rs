@@ -27,13 +27,13 @@ use crate::checkpoint::{
 };
 use crate::config::LogConfig;
 use crate::dir::{LogDir, PartitionDir};
-use crate::error::{Describe as _, LogError, ReadError, StorageError};
+use crate::error::{Describe as _, LogError};
 use crate::fs::{LogFile, write_file};
 use crate::index::{AbortedTxn, IndexEntry as _};
 use crate::log::{ActiveSegment, DamagedRange, Log, Parts, ProducerLimits, floor_segment};
 use crate::names::{FileKind, segment_file_name};
 use crate::producers::{Producers, snapshot};
-use crate::scan::{BatchScanner, ScanError, Scanned, read_batch};
+use crate::scan::{BatchScanner, Scanned, Sound, read_batch};
 use crate::segment::{MaxTimestamp, Segment};
 
 mod epochs;
@@ -119,12 +119,19 @@ impl Log {
         let (epochs, epochs_changed) = epochs::pass(&dir, &tail, log_start)?;
         let mut producers = Producers::new(options.producers.count_max);
         let listed = listing.snapshots.len();
-        let snapshots =
+        let mut snapshots =
             usable_snapshots(&dir, listing.snapshots, options.flush_point.offset().min(tail.log_end))?;
         let snapshots_removed = snapshots.len() < listed;
         let stray_snapshot =
             snapshots.iter().rev().find(|s| !tail.segments.iter().any(|t| t.base_offset() == **s));
         let stray_snapshot = stray_snapshot.copied();
+        if let Some(lost_from) = tail.txns_lost_from {
+            // Told again from before them; what is known of the producers otherwise stays.
+            let older = snapshots.iter().copied().filter(|snapshot| *snapshot <= lost_from).collect();
+            rebuild_producers(&dir, &tail.segments, &mut producers, older, log_start)?;
+            let left = names::snapshots(&dir)?;
+            snapshots.retain(|snapshot| left.contains(snapshot));
+        }
         rebuild_producers(&dir, &tail.segments, &mut producers, snapshots, log_start)?;
         if epochs_changed {
             write_epochs(dir.fs(), &dir.file(LEADER_EPOCH_FILE), &epochs)?;
@@ -232,12 +239,7 @@ pub(crate) fn rebuild_producers(
         }
     }
     for segment in &segments[floor_segment(segments, from)..] {
-        let start = match segment.locate(from, segment.size()) {
-            Ok(Some(batch)) => batch.position,
-            Ok(None) => continue,
-            Err(ReadError::Corrupt { .. }) => continue,
-            Err(error) => return Err(error.into()),
-        };
+        let start = segment.position_of(from, segment.size())?;
         let mut aborted = Vec::new();
         for_each_batch(segment, start, |batch, file| {
             if batch.header.base_offset() >= from && batch.header.has_producer_id() {
@@ -270,7 +272,7 @@ fn replay(
     Ok(marker.ok().flatten().and_then(|marker| producers.on_marker(&batch.header, &marker)))
 }
 
-/// Calls `visit` for every batch of a segment from `position` on, up to the first that does not parse.
+/// Calls `visit` for every batch of a segment from `position` on, past damage.
 fn for_each_batch(
     segment: &Segment,
     position: u64,
@@ -280,17 +282,14 @@ fn for_each_batch(
         return Ok(());
     }
     let file = segment.open_log()?;
-    let mut scanner = BatchScanner::new(file.as_ref(), position, segment.size(), BatchScanner::BULK_BUFFER);
-    loop {
-        match scanner.next() {
-            Ok(Some(batch)) => visit(&batch, file.as_ref()).describe("read", &segment.log().path())?,
-            // What does not parse is damage that the tail's pass has reported, or that a reader will.
-            Ok(None) | Err(ScanError::Damaged { .. }) => return Ok(()),
-            Err(ScanError::Io(source)) => {
-                return Err(StorageError { verb: "read", path: segment.log().path(), source }.into());
-            }
+    let mut batches = segment.batches(file.as_ref(), position, BatchScanner::BULK_BUFFER);
+    while let Some(next) = batches.next().describe("read", &segment.log().path())? {
+        // Damage is for the tail's pass to report, or for a reader.
+        if let Sound::Batch(batch) = next {
+            visit(&batch, file.as_ref()).describe("read", &segment.log().path())?;
         }
     }
+    Ok(())
 }
 
 impl ActiveSegment {

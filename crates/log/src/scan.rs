@@ -6,6 +6,10 @@ use klamm_record::{BatchError, BatchHeader, HEADER_LEN};
 
 use crate::fs::{LogFile, read_exact_at, read_up_to_at};
 
+mod sound;
+
+pub(crate) use sound::{Fit, Promise, Sound, SoundScanner};
+
 /// Where the CRC's cover begins: at the attributes.
 const CRC_START: usize = 21;
 

@@ -3,11 +3,12 @@
 //! A segment knows its base offset, how to append, read, look up and cut. It has no idea of leaders, watermarks or
 //! recovery. One writer appends; readers see whatever lies below the published [`size`](Segment::size).
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use klamm_record::BatchHeader;
-use klamm_types::{Offset, Timestamp};
+use klamm_record::{BatchError, BatchHeader};
+use klamm_types::{LeaderEpoch, Offset, Timestamp};
 
 use crate::dir::PartitionDir;
 use crate::error::{Describe as _, ReadError, StorageError};
@@ -15,7 +16,13 @@ use crate::file_cache::CachedFile;
 use crate::fs::{LogFile, OpenMode, write_all_at};
 use crate::index::{AbortedTxn, Index, OffsetEntry, TimeEntry};
 use crate::names::FileKind;
-use crate::scan::{BatchScanner, ScanError, Scanned};
+use crate::scan::{BatchScanner, Fit, Promise, ScanError, Scanned, Sound, SoundScanner};
+
+/// Whether a segment at `base` cannot hold what comes right before the one at `next_base`: then there is a gap between
+/// them. No such segment is made before everything that comes before it is durable.
+pub(crate) fn is_out_of_reach(base: Offset, next_base: Offset) -> bool {
+    base.distance_to(next_base) > u64::from(i32::MAX.unsigned_abs()) + 1
+}
 
 /// The largest timestamp of a segment and the last offset of the batch that has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,50 +151,151 @@ impl Segment {
         Offset(self.base_offset.0.saturating_add(i64::from(relative)))
     }
 
+    /// The batches from `position` on, past damage.
+    pub(crate) fn batches<'f>(
+        &self,
+        file: &'f dyn LogFile,
+        position: u64,
+        buffer: usize,
+    ) -> SoundScanner<'f> {
+        let fit = Fit { expected: self.base_offset, epoch: LeaderEpoch::NONE, end: None };
+        SoundScanner::new(file, position..self.size(), fit, buffer).from_known_batch(position > 0)
+    }
+
     /// The first batch that ends at or past `offset`, among the first `end` bytes.
     ///
     /// An index entry that does not match the batch it points to is not believed: then the segment is walked from
-    /// its start.
+    /// its start. Batches behind damage are found; an offset within damage is [`ReadError::Corrupt`].
     pub(crate) fn locate(&self, offset: Offset, end: u64) -> Result<Option<Scanned>, ReadError> {
+        match self.seek(offset, end)? {
+            Place::Batch(batch) => Ok(Some(batch)),
+            Place::End => Ok(None),
+            Place::Damage { position, reason } => {
+                Err(ReadError::Corrupt { path: self.log.path(), position, reason })
+            }
+        }
+    }
+
+    /// Where, among the first `end` bytes, the batch starts that [`locate`](Self::locate) finds, or the damage in which
+    /// `offset` lies; `end` if there is neither.
+    pub(crate) fn position_of(&self, offset: Offset, end: u64) -> Result<u64, StorageError> {
+        Ok(match self.seek(offset, end)? {
+            Place::Batch(batch) => batch.position,
+            Place::Damage { position, .. } => position,
+            Place::End => end,
+        })
+    }
+
+    /// Where `offset` is, or would be, among the first `end` bytes.
+    pub(crate) fn seek(&self, offset: Offset, end: u64) -> Result<Place, StorageError> {
         if end == 0 {
-            return Ok(None);
+            return Ok(Place::End);
         }
         let target = offset.0.saturating_sub(self.base_offset.0);
         let entry = self.offsets.floor(|entry| i64::from(entry.relative_offset) <= target)?;
         let file = self.open_log()?;
-        let walk = |start: u64, entry: Option<&OffsetEntry>| {
-            let mut scanner = BatchScanner::new(file.as_ref(), start, end, BatchScanner::LOOKUP_BUFFER);
-            while let Some(batch) = scanner.next()? {
-                let is_entry =
-                    |entry: &OffsetEntry| self.absolute(entry.relative_offset) == batch.header.last_offset();
-                if batch.position == start && entry.is_some_and(|entry| !is_entry(entry)) {
+        let mut start = entry.map_or(0, |entry| u64::from(entry.position));
+        let mut walked = self.walk_to(offset, file.as_ref(), entry, end);
+        if entry.is_some() && matches!(walked, Ok(Walk::IndexLies)) {
+            start = 0;
+            walked = self.walk_to(offset, file.as_ref(), None, end);
+        }
+        let place = match walked {
+            Ok(Walk::Found(batch)) => Ok(Place::Batch(batch)),
+            Ok(Walk::End) => Ok(Place::End),
+            Ok(Walk::Doubtful | Walk::IndexLies) => self.seek_past_damage(offset, file.as_ref(), start..end),
+            Err(error) => Err(error),
+        };
+        place.describe("read", &self.log.path())
+    }
+
+    /// Walks from an index entry to the batch that ends at or past `offset`, for as long as all is as it should be.
+    fn walk_to(
+        &self,
+        offset: Offset,
+        file: &dyn LogFile,
+        entry: Option<OffsetEntry>,
+        end: u64,
+    ) -> io::Result<Walk> {
+        let start = entry.map_or(0, |entry| u64::from(entry.position));
+        let mut expected = self.base_offset;
+        let mut scanner = BatchScanner::new(file, start, end, BatchScanner::LOOKUP_BUFFER);
+        let mut is_first = true;
+        loop {
+            let is_entrys = entry.is_some() && std::mem::take(&mut is_first);
+            let header = match scanner.next() {
+                Ok(Some(batch))
+                    if is_entrys && !entry.is_some_and(|entry| self.is_at(entry, &batch.header)) =>
+                {
                     return Ok(Walk::IndexLies);
                 }
-                if batch.header.last_offset() >= offset {
-                    return Ok(Walk::Found(batch));
+                Ok(Some(batch)) if batch.header.last_offset() >= offset => {
+                    let base_offset = batch.header.base_offset();
+                    let is_next = is_entrys || base_offset == expected;
+                    return Ok(if is_next && base_offset == offset {
+                        Walk::Found(batch)
+                    } else {
+                        Walk::Doubtful
+                    });
                 }
+                Ok(Some(batch)) => batch.header,
+                Ok(None) => return Ok(Walk::End),
+                // Either the entry lies, or its batch is damaged.
+                Err(ScanError::Damaged { .. }) if is_entrys => return Ok(Walk::IndexLies),
+                Err(ScanError::Damaged { .. }) => return Ok(Walk::Doubtful),
+                Err(ScanError::Io(error)) => return Err(error),
+            };
+            if header.base_offset() < expected {
+                return Ok(Walk::Doubtful);
             }
-            Ok(Walk::End)
-        };
-        let from_entry = match entry {
-            Some(entry) => walk(u64::from(entry.position), Some(&entry)),
-            None => walk(0, None),
-        };
-        let from_entry = match from_entry {
-            Ok(Walk::IndexLies) => walk(0, None),
-            // The entry's own batch does not parse: either the entry lies or the batch is damaged.
-            Err(ScanError::Damaged { position, .. })
-                if entry.is_some_and(|e| u64::from(e.position) == position) =>
-            {
-                walk(0, None)
-            }
-            other => other,
-        };
-        match from_entry {
-            Ok(Walk::Found(batch)) => Ok(Some(batch)),
-            Ok(Walk::End | Walk::IndexLies) => Ok(None),
-            Err(error) => Err(self.read_error(error)),
+            expected = header.next_offset();
         }
+    }
+
+    fn is_at(&self, entry: OffsetEntry, header: &BatchHeader) -> bool {
+        self.absolute(entry.relative_offset) == header.last_offset()
+    }
+
+    /// As [`seek`](Self::seek), slowly: every batch is checked, and compared with its neighbours.
+    fn seek_past_damage(
+        &self,
+        offset: Offset,
+        file: &dyn LogFile,
+        range: std::ops::Range<u64>,
+    ) -> io::Result<Place> {
+        let fit = Fit { expected: self.base_offset, epoch: LeaderEpoch::NONE, end: None };
+        // A batch is judged by those after it, also by such as the caller must not see.
+        let all = range.start..self.size().max(range.end);
+        let mut batches = SoundScanner::new(file, all, fit, BatchScanner::LOOKUP_BUFFER)
+            .promised(Promise::Everything, None)
+            .from_known_batch(range.start > 0);
+        let mut damage = None;
+        while let Some(next) = batches.next()? {
+            match next {
+                Sound::Batch(batch) if batch.header.last_offset() < offset => damage = None,
+                Sound::Batch(batch) => {
+                    if batch.header.base_offset() > offset && damage.is_some() {
+                        break;
+                    }
+                    return Ok(if batch.position < range.end { Place::Batch(batch) } else { Place::End });
+                }
+                Sound::Damage { position, reason } => damage = damage.or(Some((position, reason))),
+                Sound::Torn { .. } => break,
+            }
+        }
+        Ok(match damage {
+            Some((position, reason)) if position < range.end => Place::Damage { position, reason },
+            _ => Place::End,
+        })
+    }
+
+    /// The error of a batch that claims offsets which are not those of its place.
+    pub(crate) fn displaced(&self, batch: &Scanned) -> ReadError {
+        let reason = BatchError::OffsetRange {
+            base_offset: batch.header.base_offset(),
+            last_offset_delta: batch.header.last_offset_delta(),
+        };
+        ReadError::Corrupt { path: self.log.path(), position: batch.position, reason }
     }
 
     pub(crate) fn read_error(&self, error: ScanError) -> ReadError {
@@ -270,9 +378,23 @@ impl Segment {
     }
 }
 
+/// Where an offset is in a segment.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// In this batch, or right before it if no batch has it.
+    Batch(Scanned),
+    /// In the damage that starts at `position`.
+    Damage { position: u64, reason: BatchError },
+    /// Past all batches.
+    End,
+}
+
 /// How a walk in search of an offset ended.
 enum Walk {
     Found(Scanned),
     End,
+    /// The batch that the index entry points to is not there.
     IndexLies,
+    /// A batch on the way is not what it should be, or none starts at the offset: is that a gap, or damage?
+    Doubtful,
 }

@@ -9,7 +9,7 @@ use crate::error::{Describe as _, LogError, StorageError};
 use crate::log::{ActiveSegment, Log, Offsets, Writer, floor_segment};
 use crate::recovery::names::snapshots;
 use crate::recovery::rebuild_producers;
-use crate::segment::Segment;
+use crate::segment::{Place, Segment};
 
 impl Log {
     /// Removes every batch with an offset at or past `offset` and returns the new log end: `offset`, or the start of
@@ -37,10 +37,11 @@ impl Log {
         let floor = floor_segment(&segments, offset);
         let (kept, dropped) = segments.split_at(floor + 1);
         let active = &kept[floor];
-        let cut = active.locate(offset, active.size())?;
-        let (position, end) = match cut {
-            Some(batch) => (batch.position, batch.header.base_offset().min(offset)),
-            None => (active.size(), offset),
+        let (position, end) = match active.seek(offset, active.size())? {
+            Place::Batch(batch) => (batch.position, batch.header.base_offset().min(offset)),
+            // What is damaged goes as a whole; the records up to `offset` stay missing.
+            Place::Damage { position, .. } => (position, offset),
+            Place::End => (active.size(), offset),
         };
         self.lower_recovery_point(end)?;
         self.cut_epochs(end)?;

@@ -112,7 +112,7 @@ impl IndexEntry for AbortedTxn {
             last_stable_offset: Offset(next()?),
         };
         // A marker comes after what it ends. Zeros, as a torn write leaves them, are no entry.
-        (entry.last_offset > entry.first_offset).then_some(entry)
+        (entry.last_offset > entry.first_offset && entry.first_offset.0 >= 0).then_some(entry)
     }
 
     fn follows(&self, previous: &Self) -> bool {

@@ -9,9 +9,9 @@ use klamm_types::{EpochEntry, LeaderEpochCache, Offset};
 use super::tail::Tail;
 use crate::checkpoint::{LEADER_EPOCH_FILE, read_epochs};
 use crate::dir::PartitionDir;
-use crate::error::{LogError, StorageError};
+use crate::error::{Describe as _, LogError};
 use crate::log::floor_segment;
-use crate::scan::{BatchScanner, ScanError};
+use crate::scan::{BatchScanner, Scanned, Sound};
 
 /// An epoch of batches that follow each other.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +27,7 @@ pub(super) fn pass(
     tail: &Tail,
     log_start: Offset,
 ) -> Result<(LeaderEpochCache, bool), LogError> {
-    let stored = match read_epochs(dir.fs(), &dir.file(LEADER_EPOCH_FILE)) {
-        Ok(stored) => Some(stored),
-        Err(LogError::Damaged { .. }) => None,
-        Err(error) => return Err(error),
-    };
+    let stored = stored(dir)?;
     let entries = stored.as_ref().map_or(&[][..], LeaderEpochCache::entries);
     let credible: Vec<_> = entries.iter().copied().filter(|entry| is_credible(entry, tail)).collect();
     // Batches below what was walked are looked at only if the file says nothing about them.
@@ -51,6 +47,15 @@ pub(super) fn pass(
     Ok((epochs, changed))
 }
 
+/// The leader epochs as they are stored; `None` if the file does not tell.
+pub(super) fn stored(dir: &PartitionDir) -> Result<Option<LeaderEpochCache>, LogError> {
+    match read_epochs(dir.fs(), &dir.file(LEADER_EPOCH_FILE)) {
+        Ok(stored) => Ok(Some(stored)),
+        Err(LogError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether the log can have had this epoch from there on: no batch past its start is of an older one.
 fn is_credible(entry: &EpochEntry, tail: &Tail) -> bool {
     let contradicts = |run: &EpochRun| run.entry.epoch < entry.epoch && run.end > entry.start_offset;
@@ -66,19 +71,15 @@ fn unknown_below(tail: &Tail, end: Offset, log_start: Offset) -> Result<Vec<Epoc
             continue;
         }
         let file = segment.open_log()?;
-        let mut scanner = BatchScanner::new(file.as_ref(), 0, segment.size(), BatchScanner::LOOKUP_BUFFER);
-        loop {
-            match scanner.next() {
-                Ok(Some(batch)) if batch.header.base_offset() >= end => break,
-                Ok(Some(batch)) if batch.header.next_offset() <= log_start => {}
-                Ok(Some(batch)) => {
-                    found.assign(batch.header.leader_epoch(), batch.header.base_offset());
-                }
-                // What does not parse is damage that a reader will report.
-                Ok(None) | Err(ScanError::Damaged { .. }) => break,
-                Err(ScanError::Io(source)) => {
-                    return Err(StorageError { verb: "read", path: segment.log().path(), source }.into());
-                }
+        let mut batches = segment.batches(file.as_ref(), 0, BatchScanner::LOOKUP_BUFFER);
+        while let Some(next) = batches.next().describe("read", &segment.log().path())? {
+            // Damage is for the tail's pass to report, or for a reader.
+            let Sound::Batch(Scanned { header, .. }) = next else { continue };
+            if header.base_offset() >= end {
+                break;
+            }
+            if header.next_offset() > log_start {
+                found.assign(header.leader_epoch(), header.base_offset());
             }
         }
     }

@@ -2,28 +2,20 @@
 
 use std::sync::Arc;
 
-use klamm_record::{BatchHeader, HEADER_LEN};
-use klamm_types::{EpochEntry, LeaderEpoch, Offset};
+use klamm_types::{EpochEntry, LeaderEpoch, LeaderEpochCache, Offset};
 
-use super::epochs::EpochRun;
+use super::epochs::{EpochRun, stored};
 use super::names::Listing;
 use super::{FlushPoint, OpenOptions, RecoveryReport, for_each_batch};
 use crate::append::index_batch;
 use crate::dir::PartitionDir;
-use crate::error::{Describe as _, LogError, ReadError, StorageError};
-use crate::fs::{LogFile, read_up_to_at};
+use crate::error::{Describe as _, LogError};
+use crate::fs::LogFile;
 use crate::index::{AbortedTxn, TimeEntry};
-use crate::log::{ActiveSegment, DamagedRange};
-use crate::scan::{BatchScanner, ScanError, Scanned};
-use crate::segment::Segment;
+use crate::log::{ActiveSegment, DamagedRange, floor_segment};
+use crate::scan::{BatchScanner, Fit, Promise, Scanned, Sound, SoundScanner};
+use crate::segment::{Place, Segment, is_out_of_reach};
 use crate::truncate::truncate_indexes;
-
-/// Where in a batch its magic byte is.
-const MAGIC_AT: usize = 16;
-/// The magic byte of a batch.
-const MAGIC: u8 = 2;
-/// A search for the next whole batch computes checksums over at most this many times the segment's size.
-const SEARCH_FACTOR: u64 = 4;
 
 /// What the pass found.
 pub(super) struct Tail {
@@ -35,6 +27,8 @@ pub(super) struct Tail {
     pub(super) epochs: Vec<EpochRun>,
     /// Segments whose files may hold bytes that no sync has covered.
     pub(super) touched: Vec<Arc<Segment>>,
+    /// The base of the segment whose aborted transactions have to be found again, also those below the flush point.
+    pub(super) txns_lost_from: Option<Offset>,
 }
 
 pub(super) fn pass(
@@ -48,14 +42,18 @@ pub(super) fn pass(
     let flush_point = options.flush_point.offset();
     // A segment that ends right at the flush point may have been sealed since: its indexes' last entries are younger.
     let floor = segments.partition_point(|segment| segment.base_offset() < flush_point).saturating_sub(1);
+    let stored_epochs = stored(dir)?;
     let mut walk = Walk {
         dir,
+        segments: &segments,
         options,
         report,
         epochs: Vec::new(),
         touched: Vec::new(),
+        txns_lost_from: None,
         expected: segments.first().map_or(options.log_start_offset, |first| first.base_offset()),
         epoch: LeaderEpoch::NONE,
+        stored_epochs: stored_epochs.as_ref(),
     };
     for (segment, listed) in segments.iter().zip(&listing.segments).take(floor) {
         if !listed.indexed {
@@ -68,31 +66,25 @@ pub(super) fn pass(
     let active_segment = &kept[kept.len() - 1];
     let active = ActiveSegment::load(active_segment, options.now)?;
     active_segment.set_max_timestamp(active.max_timestamp);
-    let (log_end, epochs, touched) = (walk.expected, walk.epochs, walk.touched);
-    Ok(Tail { segments: kept, active, log_end, epochs, touched })
+    let Walk { expected: log_end, epochs, touched, txns_lost_from, .. } = walk;
+    Ok(Tail { segments: kept, active, log_end, epochs, touched, txns_lost_from })
 }
 
 /// The state of the walk through the tail.
 struct Walk<'a> {
     dir: &'a Arc<PartitionDir>,
+    segments: &'a [Arc<Segment>],
     options: &'a OpenOptions,
     report: &'a mut RecoveryReport,
     epochs: Vec<EpochRun>,
     touched: Vec<Arc<Segment>>,
+    txns_lost_from: Option<Offset>,
     /// The offset that the next batch should not be below.
     expected: Offset,
     /// The newest leader epoch seen.
     epoch: LeaderEpoch,
-}
-
-/// What is done about damage.
-enum Verdict {
-    /// Cut here.
-    Torn,
-    /// Go on at this batch.
-    SkipTo(Scanned),
-    /// Nothing readable follows, but nothing may be cut.
-    Rotten,
+    /// The leader epochs that the log's file has, if it can be read.
+    stored_epochs: Option<&'a LeaderEpochCache>,
 }
 
 impl Walk<'_> {
@@ -100,6 +92,9 @@ impl Walk<'_> {
     fn segments_from(&mut self, segments: &[Arc<Segment>], floor: usize) -> Result<usize, LogError> {
         for (i, segment) in segments.iter().enumerate().skip(floor) {
             let base = segment.base_offset();
+            if i > floor && is_out_of_reach(segments[i - 1].base_offset(), base) {
+                self.cross_gap(base);
+            }
             if i > floor && base > self.expected && !self.is_flushed(self.expected) {
                 // The end of the segment before was lost, so that this one follows nothing.
                 self.drop_from(segments, i)?;
@@ -120,6 +115,15 @@ impl Walk<'_> {
             }
         }
         Ok(segments.len())
+    }
+
+    /// Goes on at `base`, to which the segment before cannot reach: nothing was lost in between, as such a segment is
+    /// started only once everything before it is durable. What is missing below the flush point is damage even so.
+    fn cross_gap(&mut self, base: Offset) {
+        if let FlushPoint::Known(flush_point) = self.options.flush_point {
+            self.note_damage(flush_point.min(base));
+        }
+        self.expected.advance_to(base);
     }
 
     /// Notes that a segment's files must be synced.
@@ -146,73 +150,39 @@ impl Walk<'_> {
         }
         let file = segment.open_log()?;
         let mut active = ActiveSegment::after_index(segment, self.options.now)?;
-        let mut scanner = BatchScanner::new(file.as_ref(), start, size, BatchScanner::BULK_BUFFER);
-        let mut skipped = None;
-        loop {
-            let position = scanner.position();
-            let next = match skipped.take() {
-                Some(batch) => Ok(Some(batch)),
-                None => self.next_batch(&mut scanner, next_base),
-            };
+        let fit = Fit { expected: self.expected, epoch: self.epoch, end: next_base };
+        let promise = match self.options.flush_point {
+            FlushPoint::Known(flush_point) => Promise::Below(flush_point),
+            FlushPoint::Lost => Promise::IfFollowed,
+        };
+        let mut batches = SoundScanner::new(file.as_ref(), start..size, fit, BatchScanner::BULK_BUFFER)
+            .promised(promise, self.stored_epochs);
+        let mut is_damaged = false;
+        while let Some(next) = batches.next().describe("read", &segment.log().path())? {
             match next {
-                Ok(None) => break,
-                Ok(Some(batch)) => {
+                Sound::Batch(batch) => {
+                    if std::mem::take(&mut is_damaged) {
+                        self.note_damage(batch.header.base_offset());
+                    }
                     self.report.scanned_bytes += batch.header.size() as u64;
                     self.accept(segment, &mut active, &batch)?;
                 }
-                Err(ScanError::Io(source)) => {
-                    return Err(StorageError { verb: "read", path: segment.log().path(), source }.into());
-                }
-                Err(ScanError::Damaged { .. }) => {
-                    match self.judge(segment, file.as_ref(), position, next_base)? {
-                        Verdict::Torn => {
-                            self.cut(segment, file.as_ref(), position)?;
-                            return Ok(false);
-                        }
-                        Verdict::SkipTo(batch) => {
-                            self.note_damage(batch.header.base_offset());
-                            let from = batch.end();
-                            scanner = BatchScanner::new(file.as_ref(), from, size, BatchScanner::BULK_BUFFER);
-                            skipped = Some(batch);
-                        }
-                        Verdict::Rotten => {
-                            let end = next_base.unwrap_or(self.options.flush_point.offset());
-                            self.note_damage(end.max(self.expected.next()));
-                            break;
-                        }
-                    }
+                Sound::Damage { .. } => is_damaged = true,
+                Sound::Torn { position, followed } => {
+                    self.report.batches_after_tear |= followed;
+                    self.cut(segment, file.as_ref(), position)?;
+                    return Ok(false);
                 }
             }
+        }
+        if is_damaged {
+            let end = next_base.unwrap_or(self.options.flush_point.offset());
+            self.note_damage(end.max(self.expected.checked_plus(1).unwrap_or(self.expected)));
         }
         if next_base.is_some() {
             seal_times(segment, &active)?;
         }
         Ok(true)
-    }
-
-    /// The next batch, if it is whole, in order and has the right checksum.
-    fn next_batch(
-        &self,
-        scanner: &mut BatchScanner<'_>,
-        next_base: Option<Offset>,
-    ) -> Result<Option<Scanned>, ScanError> {
-        let Some(batch) = scanner.next()? else { return Ok(None) };
-        scanner.verify_crc(&batch)?;
-        if self.in_order(&batch.header, next_base) {
-            return Ok(Some(batch));
-        }
-        let (position, base_offset) = (batch.position, batch.header.base_offset());
-        let reason = klamm_record::BatchError::OffsetRange {
-            base_offset,
-            last_offset_delta: batch.header.last_offset_delta(),
-        };
-        Err(ScanError::Damaged { position, reason })
-    }
-
-    fn in_order(&self, header: &BatchHeader, next_base: Option<Offset>) -> bool {
-        header.base_offset() >= self.expected
-            && next_base.is_none_or(|next_base| header.last_offset() < next_base)
-            && header.leader_epoch() >= self.epoch
     }
 
     fn accept(
@@ -233,78 +203,6 @@ impl Walk<'_> {
         }
         let interval = u64::from(self.options.config.index_interval_bytes);
         Ok(index_batch(segment, active, header, batch.position, interval)?)
-    }
-
-    /// Decides what the damage at `position` is.
-    fn judge(
-        &mut self,
-        segment: &Segment,
-        file: &dyn LogFile,
-        position: u64,
-        next_base: Option<Offset>,
-    ) -> Result<Verdict, LogError> {
-        let found = self.resynchronise(file, position + 1, segment.size(), next_base);
-        let found = found.describe("read", &segment.log().path())?;
-        // The bug of cutting the log at any damage: everything after a flipped bit is gone.
-        if cfg!(mutant = "B29") {
-            return Ok(Verdict::Torn);
-        }
-        let rotten = match self.options.flush_point {
-            FlushPoint::Known(flush_point) => self.expected < flush_point,
-            FlushPoint::Lost => found.is_some(),
-        };
-        Ok(match found {
-            Some(batch) if rotten => Verdict::SkipTo(batch),
-            None if rotten => Verdict::Rotten,
-            found => {
-                self.report.batches_after_tear |= found.is_some();
-                Verdict::Torn
-            }
-        })
-    }
-
-    /// Looks for the next whole batch, byte by byte.
-    fn resynchronise(
-        &self,
-        file: &dyn LogFile,
-        mut position: u64,
-        size: u64,
-        next_base: Option<Offset>,
-    ) -> std::io::Result<Option<Scanned>> {
-        let mut budget = SEARCH_FACTOR * size;
-        let mut buffer = vec![0; BatchScanner::BULK_BUFFER];
-        while position + HEADER_LEN as u64 <= size {
-            let read = read_up_to_at(file, &mut buffer, position)?;
-            let windows = buffer[..read].windows(HEADER_LEN);
-            let candidates = windows.len();
-            for (i, window) in windows.enumerate() {
-                if window[MAGIC_AT] != MAGIC {
-                    continue;
-                }
-                let Ok(header) = BatchHeader::parse(window) else { continue };
-                let at = position + i as u64;
-                let fits = at + header.size() as u64 <= size;
-                let near = self.expected.distance_to(header.base_offset()) <= u64::from(u32::MAX);
-                if !fits || !near || !self.in_order(&header, next_base) {
-                    continue;
-                }
-                // Bytes that look like many overlapping batches must not make this take for ever.
-                let Some(left) = budget.checked_sub(header.size() as u64) else { return Ok(None) };
-                budget = left;
-                let batch = Scanned { position: at, header };
-                let mut scanner = BatchScanner::new(file, at, batch.end(), BatchScanner::BULK_BUFFER);
-                match scanner.verify_crc(&batch) {
-                    Ok(()) => return Ok(Some(batch)),
-                    Err(ScanError::Io(error)) => return Err(error),
-                    Err(ScanError::Damaged { .. }) => {}
-                }
-            }
-            if candidates == 0 {
-                break;
-            }
-            position += candidates as u64;
-        }
-        Ok(None)
     }
 
     fn is_flushed(&self, offset: Offset) -> bool {
@@ -364,7 +262,7 @@ impl Walk<'_> {
 
     /// Keeps of the flushed segment's indexes what can be relied on, and tells where the walk starts: at the batch
     /// of the last entry kept.
-    fn prepare_floor(&mut self, segment: &Segment) -> Result<u64, LogError> {
+    fn prepare_floor(&mut self, segment: &Arc<Segment>) -> Result<u64, LogError> {
         let flushed = self.options.flush_point.offset().0.saturating_sub(segment.base_offset().0);
         let entries = segment.offsets.entries()?;
         // The time index is durable below the flush point; what it has past it is made again.
@@ -399,18 +297,58 @@ impl Walk<'_> {
         Ok(0)
     }
 
-    /// Keeps the aborted transactions below the flush point whose marker is there; those past it are found again.
-    /// What a torn write left in the file may look like an entry.
-    fn keep_txns(&mut self, segment: &Segment) -> Result<(), LogError> {
+    /// Keeps the aborted transactions below the flush point whose batches are there; those past it are found again.
+    /// What a torn write left in the file may look like an entry. If one below the flush point may be lost, all are
+    /// to be found again.
+    fn keep_txns(&mut self, segment: &Arc<Segment>) -> Result<(), LogError> {
         let flush_point = self.options.flush_point.offset();
+        let entries = segment.txns.entries()?;
         let mut kept = 0;
-        for txn in segment.txns.entries()? {
-            if txn.last_offset >= flush_point || !has_marker(segment, &txn)? {
+        for txn in &entries {
+            if txn.last_offset >= flush_point || !self.is_in_log(segment, txn)? {
                 break;
             }
             kept += 1;
         }
-        Ok(segment.txns.truncate(kept)?)
+        // The first one past the flush point tells that there are none below it, if it can be believed.
+        let is_past = match entries.get(kept) {
+            Some(txn) => txn.last_offset >= flush_point && self.is_in_log(segment, txn)?,
+            None => false,
+        };
+        if segment.txns.len()? as usize > kept && !is_past {
+            kept = 0;
+            self.txns_lost_from = Some(segment.base_offset());
+            self.touched.push(Arc::clone(segment));
+        }
+        Ok(segment.txns.truncate(kept as u32)?)
+    }
+
+    /// Whether a transaction's marker and its first batch stand where the index says, as far as that can be read.
+    fn is_in_log(&self, segment: &Segment, txn: &AbortedTxn) -> Result<bool, LogError> {
+        let marker = match segment.seek(txn.last_offset, segment.size())? {
+            Place::Batch(Scanned { header, .. }) => {
+                header.attributes().is_control()
+                    && header.producer_id() == txn.producer_id
+                    && header.last_offset() == txn.last_offset
+            }
+            Place::Damage { .. } => true,
+            Place::End => false,
+        };
+        let is_old = self.segments.first().is_some_and(|first| txn.first_offset < first.base_offset());
+        if !marker || is_old {
+            return Ok(marker);
+        }
+        let first = &self.segments[floor_segment(self.segments, txn.first_offset)];
+        Ok(match first.seek(txn.first_offset, first.size())? {
+            Place::Batch(Scanned { header, .. }) => {
+                header.attributes().is_transactional()
+                    && !header.attributes().is_control()
+                    && header.producer_id() == txn.producer_id
+                    && header.base_offset() == txn.first_offset
+            }
+            Place::Damage { .. } => true,
+            Place::End => false,
+        })
     }
 
     fn prepare_whole(&mut self, segment: &Segment) -> Result<u64, LogError> {
@@ -437,21 +375,6 @@ impl Walk<'_> {
         self.touched.push(Arc::clone(segment));
         self.report.reindexed_segments += 1;
         Ok(())
-    }
-}
-
-/// Whether the marker that ended a transaction stands where the index says, as far as that can be read.
-fn has_marker(segment: &Segment, txn: &AbortedTxn) -> Result<bool, LogError> {
-    match segment.locate(txn.last_offset, segment.size()) {
-        Ok(Some(batch)) => {
-            let header = &batch.header;
-            Ok(header.attributes().is_control()
-                && header.producer_id() == txn.producer_id
-                && header.last_offset() == txn.last_offset)
-        }
-        Ok(None) => Ok(false),
-        Err(ReadError::Storage(error)) => Err(error.into()),
-        Err(_) => Ok(true),
     }
 }
 
