@@ -159,7 +159,7 @@ impl Segment {
         buffer: usize,
     ) -> SoundScanner<'f> {
         let fit = Fit { expected: self.base_offset, epoch: LeaderEpoch::NONE, end: None };
-        SoundScanner::new(file, position..self.size(), fit, buffer).from_known_batch(position > 0)
+        SoundScanner::new(file, position..self.size(), fit, buffer).starting_known(position > 0)
     }
 
     /// The first batch that ends at or past `offset`, among the first `end` bytes.
@@ -268,7 +268,7 @@ impl Segment {
         let all = range.start..self.size().max(range.end);
         let mut batches = SoundScanner::new(file, all, fit, BatchScanner::LOOKUP_BUFFER)
             .promised(Promise::Everything, None)
-            .from_known_batch(range.start > 0);
+            .starting_known(range.start > 0);
         let mut damage = None;
         while let Some(next) = batches.next()? {
             match next {

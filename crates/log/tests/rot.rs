@@ -272,7 +272,7 @@ fn varied(tail: bool) -> (Disk, Vec<Written>, i64) {
         let next = RecordBatch::parse(&bytes).unwrap().header().next_offset().0;
         let start = slice.position();
         let base =
-            written.iter().filter(|_| start > 0).next_back().map_or(offset, |w: &Written| base_of(&w.path));
+            if start > 0 { written.last().map_or(offset, |w: &Written| base_of(&w.path)) } else { offset };
         written.push(Written { base: offset, next, bytes, path: path_of(base), start });
         offset = next;
     }

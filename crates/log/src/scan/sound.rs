@@ -143,7 +143,7 @@ impl<'f> SoundScanner<'f> {
     }
 
     /// Believes the base offset of the first batch: it is that of an index entry.
-    pub(crate) fn from_known_batch(mut self, is_known: bool) -> Self {
+    pub(crate) fn starting_known(mut self, is_known: bool) -> Self {
         self.is_start_known = is_known;
         self
     }
