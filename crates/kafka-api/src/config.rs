@@ -16,8 +16,8 @@ pub struct FrontConfig {
     /// `socket.request.max.bytes`: the longest request in bytes, its four bytes of length not counted. From
     /// 4,096 to 2,147,483,647; 104,857,600 by default.
     pub request_bytes_max: usize,
-    /// `connections.max.idle.ms`: a connection without a request under way for so long is closed. From 1;
-    /// 600,000 by default.
+    /// `connections.max.idle.ms`: a connection without a request under way for so long is closed. From 1, and
+    /// 9,223,372,036,854,775,807 is never; 600,000 by default.
     pub connections_idle_max_ms: u64,
     /// `max.connections`: connections that are open at a time, over all listeners. At the limit no more are
     /// accepted until one ends, as in Kafka. A listener that waits for a client counts as one. From 1; 2,147,483,647 by default.
@@ -117,7 +117,7 @@ impl FrontConfig {
         let int_max = as_u64(i32::MAX as usize);
         let ranges = [
             ("socket.request.max.bytes", as_u64(self.request_bytes_max), as_u64(REQUEST_BYTES_MIN), int_max),
-            ("connections.max.idle.ms", self.connections_idle_max_ms, 1, as_u64(i64::MAX as usize) >> 20),
+            ("connections.max.idle.ms", self.connections_idle_max_ms, 1, i64::MAX.unsigned_abs()),
             ("max.connections", as_u64(self.connections_max), 1, int_max),
             ("max.connections.per.ip", as_u64(self.connections_per_ip_max), 1, int_max),
             (

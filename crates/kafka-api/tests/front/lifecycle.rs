@@ -3,6 +3,7 @@
 use std::thread;
 
 use klamm_kafka_api::{Drained, FrontConfig};
+use klamm_protocol::messages::MetadataResponse;
 
 use crate::harness::{Client, TestFront, config, eventually, produce, script};
 
@@ -118,4 +119,20 @@ fn clients_that_come_and_go_under_load_leave_nothing() {
     test.assert_serves();
     test.assert_nothing_left();
     assert_eq!(test.counts().closed_panicked, 0);
+}
+
+#[test]
+fn answers_on_their_way_survive_a_refusal_and_the_bytes_behind_it() {
+    let test = TestFront::start(config());
+    let mut client = test.connect();
+    let refused = i32::MAX.to_be_bytes();
+    let junk = vec![0x55; 300_000];
+    client.send(&[&script("large:600000", 1)[..], &refused, &junk].concat());
+    // All of it is in the kernel's hands, and the client has read nothing.
+    eventually("the answer is written", || test.counts().bytes_out > 600_000);
+    assert_eq!(client.answer::<MetadataResponse>(12, 1).brokers.len(), 20);
+    client.assert_closed();
+    test.assert_serves();
+    drop(client);
+    test.assert_nothing_left();
 }

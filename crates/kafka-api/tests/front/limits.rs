@@ -1,6 +1,7 @@
 //! What clients may take: memory, connections, time.
 
 use std::thread;
+use std::time::Duration;
 
 use klamm_kafka_api::FrontConfig;
 use klamm_protocol::messages::MetadataResponse;
@@ -57,6 +58,36 @@ fn halves_of_requests_spend_the_memory_and_are_finished_one_by_one() {
     let memory = test.front.memory();
     assert!(memory.used_peak <= memory.limit, "{memory:?}");
     drop(clients);
+    test.assert_nothing_left();
+}
+
+#[test]
+fn who_finishes_on_the_reserve_may_not_dawdle() {
+    let test = TestFront::start(FrontConfig { request_read_timeout_ms: 300, ..config() });
+    let request = produce(1, None, 900 << 10);
+    let mut holder = test.connect();
+    holder.send(&produce(1, Some("hold"), 500 << 10));
+    eventually("half of the memory is held", || test.stage.entered().len() == 1);
+    assert_eq!(test.counts().memory_waits, 0);
+    // This one gets through the rest of the memory into the reserve, and stops there. It sends enough in each
+    // window to be no slow client otherwise.
+    let mut dawdler = test.connect();
+    dawdler.send(&request[..400 << 10]);
+    eventually("the reserve is taken", || test.counts().memory_waits > 0);
+    let mut sent = 400 << 10;
+    while sent < request.len() && dawdler.try_send(&request[sent..request.len().min(sent + (32 << 10))]) {
+        sent += 32 << 10;
+        thread::sleep(Duration::from_millis(70));
+    }
+    dawdler.assert_closed();
+    eventually("it is cut off", || test.counts().closed_slow_request == 1);
+    // The next in line has the reserve now.
+    let mut next = test.connect();
+    next.send(&produce(1, None, 900 << 10));
+    assert!(next.frame().is_some());
+    test.stage.open("hold");
+    assert!(holder.frame().is_some());
+    drop((holder, next));
     test.assert_nothing_left();
 }
 
@@ -129,6 +160,18 @@ fn idle_connections_are_reaped_and_parked_ones_spared() {
     parked.assert_closed();
     test.assert_serves();
     test.assert_nothing_left();
+}
+
+#[test]
+fn an_idle_time_without_end_reaps_nobody() {
+    let never = i64::MAX.unsigned_abs();
+    let test = TestFront::start(FrontConfig { connections_idle_max_ms: never, ..config() });
+    let mut client = test.connect();
+    for id in 0..3 {
+        client.send(&script("now", id));
+        client.scripted_answer(id);
+    }
+    test.assert_serves();
 }
 
 #[test]
