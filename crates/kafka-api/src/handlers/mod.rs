@@ -1,0 +1,3 @@
+//! One file per API.
+
+pub(crate) mod api_versions;

@@ -1,0 +1,54 @@
+//! The client-facing front: sockets, connections, and the table of handlers behind them.
+//!
+//! **For:** taking Kafka requests from sockets, handing each to the handler of its API, and sending the answers in
+//! the order of the requests, within limits on memory, connections and time that no client can talk it out of.
+//! **Not for:** deciding anything about partitions, replication or metadata; what lies behind a handler does that.
+//!
+//! **Called by:** `node`, which builds the table, chooses the runtime and starts listeners. **Calls:** `protocol`,
+//! and, from the handlers, `broker`.
+//!
+//! - Nothing is allocated because of a declared length: memory is taken from one budget as bytes arrive, and the
+//!   budget is taken before the memory.
+//! - A client that holds resources must move: send its request, take its answers, or be between requests for no
+//!   longer than the idle time. A parked request (a long poll) holds its connection open and little else.
+//! - What ApiVersions tells follows from the handlers that there are.
+//! - Bytes that are no request end their connection, after the requests before them were answered. A handler that
+//!   panics ends its connection, no other.
+//! - Answers live in memory. A response that refers to bytes elsewhere ([`klamm_protocol::External`]) is refused
+//!   when it is to be sent.
+//! - Access is declared per row and not yet enforced: there are no principals, and listeners speak plaintext.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
+
+mod config;
+mod connection;
+mod context;
+mod deadlines;
+mod dispatch;
+mod errors;
+mod front;
+mod handlers;
+mod intake;
+mod listener;
+mod memory;
+mod metrics;
+mod outbox;
+mod table;
+
+pub use config::{ConfigError, FrontConfig};
+pub use context::{ConnectionId, RequestContext, RequestMemory};
+pub use errors::{AnswerError, CloseCause, ListenerError, RequestError, TableError};
+pub use front::{Front, MemoryUse};
+pub use handlers::api_versions::{FeatureSource, Features, FinalizedFeature, SupportedFeature};
+pub use listener::{Drained, Listener, RunningListener};
+pub use metrics::{FrontCounts, FrontMetrics};
+pub use table::{Access, Answer, ApiTable, ApiTableBuilder, BoxFuture, Handler, Operation, Row, Ticket};
