@@ -91,6 +91,8 @@ pub(crate) struct Writer {
     pub(crate) deleted: Vec<(Timestamp, Arc<Segment>)>,
     /// Bytes appended since the last checkpoint.
     pub(crate) bytes_since_checkpoint: u64,
+    /// How often the log was cut: a checkpoint that began before a cut says nothing about what came after it.
+    pub(crate) truncations: u64,
     /// The offset of the newest producer snapshot file that does not belong to a segment's start.
     pub(crate) stray_snapshot: Option<Offset>,
 }
@@ -206,6 +208,7 @@ impl Log {
                 active: parts.active,
                 deleted: Vec::new(),
                 bytes_since_checkpoint: 0,
+                truncations: 0,
                 stray_snapshot: parts.stray_snapshot,
             }),
         };

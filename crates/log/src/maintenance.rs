@@ -45,6 +45,7 @@ impl Log {
         }
         let bytes = snapshot::encode(&writer.producers);
         writer.bytes_since_checkpoint = 0;
+        let truncations = writer.truncations;
         let before = writer.stray_snapshot.replace(end);
         self.flush.lock().add_snapshot(end, bytes.into());
         drop(writer);
@@ -60,8 +61,11 @@ impl Log {
         if active.txns.file().take_created() | active.times.file().take_created() {
             self.dir.sync()?;
         }
-        // A truncation may have come between.
-        let _writer = self.writer();
+        let writer = self.writer();
+        if writer.truncations != truncations {
+            // What was brought to the disk may be gone, and what stands there now was not.
+            return Ok(self.recovery_point());
+        }
         let point = end.min(self.flushed_end_offset()).max(self.recovery_point());
         Offsets::store(&self.offsets.recovery_point, point);
         self.remove_stray_snapshot(before.filter(|before| *before < end))?;

@@ -209,6 +209,29 @@ impl Segment {
         place.describe("read", &self.log.path())
     }
 
+    /// Where the last batch before `position` ends, the start of a batch or the end of the file; the base offset if
+    /// there is none. `None` if damage stands there.
+    pub(crate) fn end_before(&self, position: u64) -> Result<Option<Offset>, StorageError> {
+        if position == 0 {
+            return Ok(Some(self.base_offset));
+        }
+        let entry = self.offsets.floor(|entry| u64::from(entry.position) < position)?;
+        let file = self.open_log()?;
+        let start = entry.map_or(0, |entry| u64::from(entry.position));
+        let mut scanner = BatchScanner::new(file.as_ref(), start, position, BatchScanner::LOOKUP_BUFFER);
+        let mut end = None;
+        loop {
+            match scanner.next() {
+                Ok(Some(batch)) => end = Some(batch.header.next_offset()),
+                Ok(None) => return Ok(end),
+                Err(ScanError::Damaged { .. }) => return Ok(None),
+                Err(ScanError::Io(source)) => {
+                    return Err(StorageError { verb: "read", path: self.log.path(), source });
+                }
+            }
+        }
+    }
+
     /// Walks from an index entry to the batch that ends at or past `offset`, for as long as all is as it should be.
     fn walk_to(
         &self,

@@ -5,15 +5,15 @@ use std::sync::{Arc, PoisonError};
 use klamm_types::{Offset, Timestamp};
 
 use crate::checkpoint::{LEADER_EPOCH_FILE, write_epochs};
-use crate::error::{Describe as _, LogError, StorageError};
+use crate::error::{Describe as _, LogError, ReadError, StorageError};
 use crate::log::{ActiveSegment, Log, Offsets, Writer, floor_segment};
 use crate::recovery::names::snapshots;
 use crate::recovery::rebuild_producers;
 use crate::segment::{Place, Segment};
 
 impl Log {
-    /// Removes every batch with an offset at or past `offset` and returns the new log end: `offset`, or the start of
-    /// the batch that held it. Durable on return. An offset at or past the log end only makes the log forget leader
+    /// Removes every batch with an offset at or past `offset` and returns the new log end: `offset`, or the end
+    /// of the last batch below it. Durable on return. An offset at or past the log end only makes the log forget leader
     /// epochs that wrote nothing: another leader may have written there in their stead.
     ///
     /// Leader epochs, producer state, indexes and all published offsets go back with it; whether it is right to fall
@@ -43,6 +43,9 @@ impl Log {
             Place::Damage { position, .. } => (position, offset),
             Place::End => (active.size(), offset),
         };
+        // Nothing on disk would tell after a crash that the log ended in a gap: it ends where its records do.
+        let end = active.end_before(position)?.map_or(end, |records_end| records_end.min(end));
+        writer.truncations += 1;
         self.lower_recovery_point(end)?;
         self.cut_epochs(end)?;
         let running = self.flush.exclude();
@@ -59,7 +62,7 @@ impl Log {
         drop(unflushed);
         drop(running);
         let reloaded = self.reload_writer(&mut writer, end, now);
-        if let Err(LogError::Storage(error)) = reloaded {
+        if let Err(LogError::Storage(error) | LogError::Read(ReadError::Storage(error))) = reloaded {
             // Without what the log knows of its producers it must not go on.
             return Err(self.dir.log_dir.fail(error).into());
         }
@@ -87,11 +90,12 @@ impl Log {
     }
 
     fn restart_at(&self, writer: &mut Writer, offset: Offset, now: Timestamp) -> Result<(), LogError> {
+        writer.truncations += 1;
         let segments = self.segments();
         // Segments go one by one: what a crash leaves of them must not look like damage.
         let recovery_point = self.recovery_point().min(offset).min(segments[0].base_offset());
         self.lower_recovery_point(recovery_point)?;
-        self.lower_log_start(offset)?;
+        let goes_back = offset < self.log_start_offset();
         self.cut_epochs(Offset::ZERO)?;
         let running = self.flush.exclude();
         for published in [&self.offsets.flushed_end, &self.offsets.log_start, &self.offsets.high_watermark] {
@@ -100,6 +104,11 @@ impl Log {
         Offsets::store(&self.offsets.log_end, offset);
         // Last, or the last stable offset would jump to the old high watermark.
         Offsets::store(&self.offsets.first_unstable, Offset(Offsets::STABLE));
+        if goes_back {
+            // Durably, before records come there: the old start would hide them after a crash. After it went down in
+            // memory, or whoever writes the checkpoint meanwhile would write the old one back.
+            self.dir.log_dir.lower_log_start(self.partition(), offset)?;
+        }
         self.publish_segments(vec![Segment::create(&self.dir, offset)]);
         self.forget_bound_position();
         self.damage.write().unwrap_or_else(PoisonError::into_inner).clear();
@@ -154,15 +163,6 @@ impl Log {
         let mut damage = self.damage.write().unwrap_or_else(PoisonError::into_inner);
         damage.retain(|range| range.start < end);
         damage.iter_mut().for_each(|range| range.end = range.end.min(end));
-    }
-
-    /// Lowers the log start that the directory's checkpoint has to `offset`, durably, before records come there: the
-    /// old one would hide them after a crash.
-    fn lower_log_start(&self, offset: Offset) -> Result<(), LogError> {
-        if offset >= self.log_start_offset() {
-            return Ok(());
-        }
-        self.dir.log_dir.lower_log_start(self.partition(), offset)
     }
 
     fn lower_offsets(&self, end: Offset) {

@@ -93,10 +93,12 @@ fn check_slice(found: &[u8], visible: &[&PlainBatch], bytes_max: usize, what: &s
     assert!(whole, "{what}: {} bytes end within a batch before the limit", found.len());
 }
 
-/// The first offset of a transaction that is open, or whose marker is not below the high watermark; at most that.
+/// The first offset of a transaction that is open, or whose marker is not below the high watermark; at most that, and at
+/// least the log start.
 fn last_stable(run: &Run) -> i64 {
     let (plain, high_watermark) = (&run.promise().log, run.log().high_watermark().0);
     let decided = producers_of(plain.between(plain.start, high_watermark));
     let open = decided.into_values().filter_map(|producer| producer.txn_first_offset).min();
-    open.unwrap_or(i64::MAX).min(high_watermark)
+    // Below the log start there is nothing left to wait for.
+    open.unwrap_or(i64::MAX).max(plain.start).min(high_watermark)
 }

@@ -79,6 +79,8 @@ impl PlainLog {
         let kept = self.batches.partition_point(|batch| batch.next <= offset);
         let cut = self.batches.get(kept).map_or(offset, |batch| batch.base.min(offset));
         self.batches.truncate(kept);
+        // A log that is cut in a gap ends where its records do.
+        let cut = self.batches.last().map_or(cut, |last| last.next.min(cut));
         self.end = cut;
         self.epochs.retain(|entry| entry.1 < cut);
     }
