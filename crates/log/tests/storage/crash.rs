@@ -260,6 +260,7 @@ fn crash_enumeration_full() {
     for seed in 1..=8 {
         let steps = random_steps(60, &mut Random::new(seed));
         Search::FULL.enumerate("random", &steps, seed, &mut tally);
+        tally.print(&format!("random, seed {seed}"));
     }
     tally.print("crash_enumeration_full");
     assert!(tally.states >= 50_000, "{} states", tally.states);

@@ -7,24 +7,23 @@ use klamm_log::fs::{CrashPlan, CrashPoint, Fate, LogFs, MemoryFs, PendingKind, r
 
 use crate::random::Random;
 
-/// Up to this many pending operations, all subsets are looked at.
-const SUBSETS_OF: usize = 8;
-
 /// How thoroughly a crash point is looked at.
 #[derive(Clone, Copy)]
 pub(crate) struct Effort {
     /// Most pending operations of which all subsets are taken.
     pub(crate) subsets_of: usize,
+    /// Most pending operations that are lost alone, survive alone, and end a prefix; of more, a random choice.
+    pub(crate) singles: usize,
+    /// Most pending writes that are torn: the newest.
+    pub(crate) torn: usize,
     /// Random plans, with torn writes among them.
     pub(crate) random: usize,
-    /// Whether every pending write is torn in every way of [`tears`], or only the newest one.
-    pub(crate) tear_all: bool,
 }
 
 impl Effort {
-    pub(crate) const FULL: Self = Self { subsets_of: SUBSETS_OF, random: 12, tear_all: true };
-    pub(crate) const SHORT: Self = Self { subsets_of: 3, random: 2, tear_all: false };
-    pub(crate) const SAMPLE: Self = Self { subsets_of: 0, random: 1, tear_all: false };
+    pub(crate) const FULL: Self = Self { subsets_of: 8, singles: usize::MAX, torn: 6, random: 12 };
+    pub(crate) const SHORT: Self = Self { subsets_of: 3, singles: 16, torn: 1, random: 2 };
+    pub(crate) const SAMPLE: Self = Self { subsets_of: 0, singles: 4, torn: 1, random: 2 };
 }
 
 /// The plans for one crash point: nothing pending survives, all does, all but one, only one, every prefix, all
@@ -32,7 +31,7 @@ impl Effort {
 pub(crate) fn plans(point: &CrashPoint, effort: Effort, random: &mut Random) -> Vec<CrashPlan> {
     let pending = point.pending();
     let mut plans = vec![CrashPlan::nothing_pending(), CrashPlan::everything_pending()];
-    for index in 0..pending.len() {
+    for index in chosen(pending.len(), effort.singles, random) {
         plans.push(CrashPlan::everything_pending().with(index, Fate::Lost));
         plans.push(CrashPlan::nothing_pending().with(index, Fate::Kept));
         plans.push(CrashPlan::first(index));
@@ -40,20 +39,27 @@ pub(crate) fn plans(point: &CrashPoint, effort: Effort, random: &mut Random) -> 
     if pending.len() <= effort.subsets_of {
         plans.extend((0..1 << pending.len()).map(CrashPlan::masked));
     }
-    let writes = pending.iter().enumerate().filter_map(|(index, pending)| match pending.kind {
+    let writes = pending.iter().enumerate().rev().filter_map(|(index, pending)| match pending.kind {
         PendingKind::Write { sectors } => Some((index, sectors)),
         _ => None,
     });
-    let writes: Vec<_> = writes.collect();
-    let torn = if effort.tear_all { &writes[..] } else { &writes[writes.len().saturating_sub(1)..] };
-    for (index, sectors) in torn {
-        for fate in tears(*sectors) {
-            plans.push(CrashPlan::everything_pending().with(*index, fate));
-            plans.push(CrashPlan::first(*index).with(*index, fate));
+    for (index, sectors) in writes.take(effort.torn) {
+        for fate in tears(sectors) {
+            plans.push(CrashPlan::everything_pending().with(index, fate));
+            plans.push(CrashPlan::first(index).with(index, fate));
         }
     }
     plans.extend((0..effort.random).map(|_| random_plan(pending.len(), random)));
     plans
+}
+
+/// All indexes below `count`, or `most` of them at random.
+fn chosen(count: usize, most: usize, random: &mut Random) -> Vec<usize> {
+    if count <= most {
+        (0..count).collect()
+    } else {
+        (0..most).map(|_| random.below(count as u64) as usize).collect()
+    }
 }
 
 /// The ways to tear a write: a prefix of its sectors, a suffix, all but one in the middle, only its length.
