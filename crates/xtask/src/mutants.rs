@@ -161,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn mutants_have_distinct_ids() {
-        let ids: BTreeSet<_> = MUTANTS.iter().map(|mutant| mutant.id).collect();
+    fn a_package_has_each_mutant_once() {
+        let ids: BTreeSet<_> = MUTANTS.iter().map(|mutant| (mutant.id, mutant.package)).collect();
         assert_eq!(ids.len(), MUTANTS.len());
     }
 
