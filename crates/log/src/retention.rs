@@ -29,12 +29,18 @@ impl Log {
             return false;
         }
         Offsets::store(&self.offsets.log_start, to);
-        let mut unflushed = self.flush.lock();
-        unflushed.epochs_changed |=
-            self.epochs.write().unwrap_or_else(PoisonError::into_inner).truncate_from_start(to);
-        drop(unflushed);
         self.damage.write().unwrap_or_else(PoisonError::into_inner).retain(|range| range.end > to);
         true
+    }
+
+    /// Forgets the leader epochs of segments that are gone. A log start within a segment forgets none: after a crash it
+    /// may be lower again, and where an epoch began in a gap the batches could not tell.
+    fn forget_epochs_below(&self, first: Offset) {
+        if first == self.log_start_offset() {
+            let mut unflushed = self.flush.lock();
+            unflushed.epochs_changed |=
+                self.epochs.write().unwrap_or_else(PoisonError::into_inner).truncate_from_start(first);
+        }
     }
 
     /// Takes out of the log what its settings no longer keep: by age (`retention.ms`), by size (`retention.bytes`),
@@ -78,6 +84,7 @@ impl Log {
         self.publish_segments(kept.to_vec());
         self.forget_bound_position();
         self.retire(&mut writer, gone, now)?;
+        self.forget_epochs_below(kept[0].base_offset());
         self.check_invariants();
         Ok(count)
     }
