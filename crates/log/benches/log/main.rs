@@ -269,24 +269,30 @@ fn group_commit(scale: Scale, size: usize, threads: usize) {
             1
         })
     };
-    let name = format!("group commit, 64 writers of {size} bytes on {threads} threads, against one sync per append");
+    let name =
+        format!("group commit, 64 writers of {size} bytes on {threads} threads, against one sync per append");
     compare(&name, Scale { rounds: scale.rounds.min(5), ..scale }, "appends/s", grouped, lone);
     let appends = sorted(appends_per_flush.into_iter());
     println!("    acknowledged appends per flush: {:.1}", median(&appends));
-    println!("    ceiling, 32 appends in one write and one sync: {:.0} appends/s", ceiling(&dir, time, &template));
+    println!(
+        "    ceiling, 32 appends in one write and one sync: {:.0} appends/s",
+        ceiling(&dir, time, &template)
+    );
 }
 
 /// How many appends of this size a second fit through bare writes of 32 at a time, each followed by a sync.
 fn ceiling(dir: &tempfile::TempDir, time: Duration, template: &[u8]) -> f64 {
     let file = std::fs::File::create(dir.path().join("ceiling")).unwrap();
     let bytes = template.repeat(WRITERS / 2);
-    let (start, mut writes) = (Instant::now(), 0_u64);
-    while start.elapsed() < time {
-        file.write_all_at(&bytes, writes * bytes.len() as u64).unwrap();
-        file.sync_data().unwrap();
+    let (mut spent, mut writes) = (0.0, 0_u64);
+    while spent < time.as_secs_f64() {
+        spent += seconds(|| {
+            file.write_all_at(&bytes, writes * bytes.len() as u64).unwrap();
+            file.sync_data().unwrap();
+        });
         writes += 1;
     }
-    (writes * (WRITERS as u64 / 2)) as f64 / start.elapsed().as_secs_f64()
+    (writes * (WRITERS as u64 / 2)) as f64 / spent
 }
 
 /// Has threads call `commit`, which tells how many appends it made durable, again and again. Returns appends per
