@@ -19,6 +19,7 @@ const fn row(package: &'static str, layer: u8, may_use: &'static [&'static str])
 const TYPES: &str = "klamm-types";
 const RECORD: &str = "klamm-record";
 const PB: &str = "klamm-pb";
+const CONFIG: &str = "klamm-config";
 const METADATA: &str = "klamm-metadata";
 const PROTOCOL: &str = "klamm-protocol";
 const REPLICA: &str = "klamm-replica";
@@ -42,10 +43,11 @@ const CODEGEN: &str = "klamm-codegen";
 const XTASK: &str = "xtask";
 
 /// Every crate that the design names, built yet or not.
-const TABLE: [Row; 24] = [
+const TABLE: [Row; 25] = [
     row(TYPES, 0, &[]),
     row(RECORD, 0, &[TYPES]),
     row(PB, 0, &[]),
+    row(CONFIG, 1, &[TYPES]),
     row(METADATA, 1, &[TYPES, PB]),
     row(PROTOCOL, 1, &[TYPES, RECORD]),
     row(REPLICA, 2, &[TYPES]),
@@ -58,8 +60,12 @@ const TABLE: [Row; 24] = [
     row(RPC, 4, &[TYPES, PB]),
     row(CLIENT, 4, &[TYPES, RECORD, PROTOCOL]),
     row(CONTROLLER, 5, &[TYPES, RECORD, METADATA, CONTROL, LOG, RPC, PB]),
-    row(BROKER, 5, &[TYPES, RECORD, PROTOCOL, METADATA, REPLICA, COORDINATOR, LOG, SECURITY, RPC, PB]),
-    row(KAFKA_API, 6, &[TYPES, RECORD, PROTOCOL, METADATA, SECURITY, COORDINATOR, BROKER]),
+    row(
+        BROKER,
+        5,
+        &[TYPES, RECORD, CONFIG, PROTOCOL, METADATA, REPLICA, COORDINATOR, LOG, SECURITY, RPC, PB],
+    ),
+    row(KAFKA_API, 6, &[TYPES, RECORD, PB, CONFIG, PROTOCOL, METADATA, SECURITY, COORDINATOR, LOG, BROKER]),
     row(
         NODE,
         7,
@@ -67,6 +73,7 @@ const TABLE: [Row; 24] = [
             TYPES,
             RECORD,
             PB,
+            CONFIG,
             METADATA,
             PROTOCOL,
             REPLICA,
@@ -97,7 +104,8 @@ const TABLE: [Row; 24] = [
 const TESTS_MAY_USE: [&str; 4] = [TYPES, RECORD, LOG, CODEGEN];
 
 /// The crates without a runtime, files, sockets, clocks or chance.
-pub(super) const PURE: [&str; 8] = [TYPES, RECORD, PB, METADATA, PROTOCOL, REPLICA, CONTROL, COORDINATOR];
+pub(super) const PURE: [&str; 9] =
+    [TYPES, RECORD, PB, CONFIG, METADATA, PROTOCOL, REPLICA, CONTROL, COORDINATOR];
 
 /// Checks the dependency tables of all members.
 pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
