@@ -4,19 +4,21 @@ use std::error::Error;
 use std::path::Path;
 
 /// The files that define services, so that a new one is a deliberate line here.
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "metadata/v1/feed.proto",
     "raft/v1/raft.proto",
     "controller/v1/lifecycle.proto",
     "controller/v1/partition.proto",
     "controller/v1/admin.proto",
+    "replication/v1/replication.proto",
 ];
 
 /// Where `klamm-pb` keeps the messages of a package.
-const PACKAGES: [(&str, &str); 3] = [
+const PACKAGES: [(&str, &str); 4] = [
     (".klamm.metadata.v1", "::klamm_pb::metadata::v1"),
     (".klamm.raft.v1", "::klamm_pb::raft::v1"),
     (".klamm.controller.v1", "::klamm_pb::controller::v1"),
+    (".klamm.replication.v1", "::klamm_pb::replication::v1"),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

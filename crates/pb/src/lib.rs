@@ -38,3 +38,11 @@ pub mod controller {
         include!(concat!(env!("OUT_DIR"), "/klamm.controller.v1.rs"));
     }
 }
+
+/// How followers copy a leader's logs: `proto/replication`.
+pub mod replication {
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/klamm.replication.v1.rs"));
+    }
+}

@@ -32,3 +32,11 @@ pub mod metadata {
         tonic::include_proto!("klamm.metadata.v1");
     }
 }
+
+/// How followers copy a leader's logs: `proto/replication`.
+pub mod replication {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("klamm.replication.v1");
+    }
+}
