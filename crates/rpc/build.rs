@@ -4,13 +4,14 @@ use std::error::Error;
 use std::path::Path;
 
 /// The files that define services, so that a new one is a deliberate line here.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "metadata/v1/feed.proto",
     "raft/v1/raft.proto",
     "controller/v1/lifecycle.proto",
     "controller/v1/partition.proto",
     "controller/v1/admin.proto",
     "replication/v1/replication.proto",
+    "controller/v1/quorum.proto",
 ];
 
 /// Where `klamm-pb` keeps the messages of a package.

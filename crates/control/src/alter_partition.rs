@@ -181,7 +181,8 @@ impl Refused for IsrRefusal {
 }
 
 impl ReplicationControl<'_> {
-    /// Decides on a leader's proposals.
+    /// Decides on a leader's proposals. Every proposal that is accepted becomes a record and raises the partition epoch,
+    /// also one that asks for what is there: by the epoch the leader tells whether an answer is that of its proposal.
     ///
     /// # Errors
     /// [`AlterPartitionError`] if the sender is not who it says; nothing is decided then.
@@ -213,6 +214,7 @@ impl ReplicationControl<'_> {
         let mut builder = control.builder(Located { topic, partition, registration, min_isr }, &standing);
         builder.target.isr = proposal.isr.iter().map(|member| member.broker).collect();
         builder.target.recovery = proposal.recovery;
+        builder.always = true;
         builder.build().into_iter().for_each(|record| draft.push(record));
         let new = draft.image().topics.partition(topic.id, partition).unwrap_or(registration);
         let min_insync_replicas = new.effective_min_isr(min_isr);

@@ -34,8 +34,6 @@ pub struct ControlConfig {
 
 impl Default for ControlConfig {
     fn default() -> Self {
-        let metadata_version =
-            FeatureRange { name: klamm_metadata::METADATA_VERSION.to_owned(), level_min: 1, level_max: 1 };
         Self {
             num_partitions: 1,
             default_replication_factor: 1,
@@ -48,7 +46,7 @@ impl Default for ControlConfig {
             tick_gap_max_ms: 200,
             rebalance_settle_ms: 30_000,
             rebalance_moves_per_second: 500,
-            features: vec![metadata_version],
+            features: klamm_metadata::supported_features(),
         }
     }
 }

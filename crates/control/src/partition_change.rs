@@ -37,6 +37,11 @@ pub(crate) struct PartitionChangeBuilder<'a> {
     pub(crate) election: Election,
     /// A broker that may have lost something that it had acknowledged.
     pub(crate) lossy: Option<BrokerId>,
+    /// A proposal was accepted: the change is written, and the partition epoch grows, even if nothing else is different.
+    /// The leader counts on that: it takes an answer for that of its proposal by the epoch alone.
+    pub(crate) always: bool,
+    /// Whether an unclean election is remembered: from `metadata.version` 2 on.
+    pub(crate) remembers_unclean: bool,
     /// A change of `min.insync.replicas`: the minimum that the ELR was kept under no longer counts (KIP-966).
     pub(crate) forget_elr: bool,
     /// Whether a broker may be elected.
@@ -49,10 +54,14 @@ impl PartitionChangeBuilder<'_> {
     /// The change, or `None` if there is none.
     pub(crate) fn build(mut self) -> Option<MetadataRecord> {
         self.maybe_complete_reassignment();
-        if !self.elect() {
+        let unclean = self.elect();
+        if !unclean {
             self.keep_eligible_replicas();
         }
         self.count_epochs()?;
+        if unclean && self.remembers_unclean {
+            self.target.last_unclean_epoch = Some(self.target.leader_epoch);
+        }
         check_partition(&self.target, self.min_isr);
         let change = PartitionChanged::between(self.topic, self.partition, self.old, &self.target);
         Some(MetadataRecord::PartitionChanged(change))
@@ -169,12 +178,12 @@ impl PartitionChangeBuilder<'_> {
         self.target.elr = elr;
     }
 
-    /// `None` if nothing but epochs would change.
+    /// `None` if nothing but epochs would change and nobody proposed that.
     pub(crate) fn count_epochs(&mut self) -> Option<()> {
         let (old, target) = (self.old, &mut self.target);
         target.leader_epoch = old.leader_epoch;
         target.partition_epoch = old.partition_epoch;
-        if target == old {
+        if target == old && !self.always {
             return None;
         }
         let removed = old.replicas.iter().any(|replica| !target.replicas.contains(replica));

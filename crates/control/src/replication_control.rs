@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use klamm_metadata::{MetadataImage, MetadataRecord, PartitionRegistration, TopicImage};
+use klamm_metadata::{
+    METADATA_VERSION, MetadataImage, MetadataRecord, PartitionRegistration, TopicImage, UNCLEAN_EPOCH_LEVEL,
+};
 use klamm_types::{BrokerId, PartitionId};
 
 use crate::ControlConfig;
@@ -67,6 +69,8 @@ impl<'a> ReplicationControl<'a> {
             min_isr,
             election: if unclean { Election::Unclean } else { Election::Clean },
             lossy: None,
+            always: false,
+            remembers_unclean: self.image.features.level(METADATA_VERSION) >= UNCLEAN_EPOCH_LEVEL,
             forget_elr: false,
             may_lead: standing.may_lead,
             may_stay: standing.may_stay,

@@ -20,8 +20,12 @@ use crate::{
 /// The most bytes that one encoded batch may have, 16 MiB: some 100,000 changes of partitions.
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
 
-/// The version in which every type is written, and the only one that can be read.
-const VERSION: u32 = 1;
+/// The first version of every type, and of most the only one.
+const VERSION_1: u32 = 1;
+
+/// Of partitions: they may name the epoch of an unclean election. Written only if they do, which `control` allows from
+/// `metadata.version` 2 on.
+const VERSION_2: u32 = 2;
 
 /// Why bytes are no metadata records.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -150,17 +154,39 @@ fn to_envelope(record: &MetadataRecord) -> pb::RecordEnvelope {
             (T::ProducerIdsAllocated, message.encode_to_vec())
         }
     };
-    pb::RecordEnvelope { r#type: record_type.into(), version: VERSION, payload: payload.into() }
+    pb::RecordEnvelope { r#type: record_type.into(), version: version_of(record), payload: payload.into() }
+}
+
+/// The lowest version that can say what `record` says.
+fn version_of(record: &MetadataRecord) -> u32 {
+    let last_unclean_epoch = match record {
+        MetadataRecord::PartitionCreated { registration, .. } => registration.last_unclean_epoch,
+        MetadataRecord::PartitionChanged(change) => change.last_unclean_epoch,
+        _ => None,
+    };
+    if last_unclean_epoch.is_some() { VERSION_2 } else { VERSION_1 }
 }
 
 fn from_envelope(envelope: pb::RecordEnvelope) -> Result<MetadataRecord, RecordError> {
     use pb::RecordType as T;
     let number = envelope.r#type;
     let record_type = T::try_from(number).map_err(|_| RecordError::UnknownType { record_type: number })?;
-    if envelope.version != VERSION {
-        return Err(RecordError::UnknownVersion { record_type: number, version: envelope.version });
+    let version = envelope.version;
+    let newest =
+        if matches!(record_type, T::PartitionCreated | T::PartitionChanged) { VERSION_2 } else { VERSION_1 };
+    if !(VERSION_1..=newest).contains(&version) {
+        return Err(RecordError::UnknownVersion { record_type: number, version });
     }
-    let payload = envelope.payload;
+    let record = from_payload(record_type, envelope.payload)?;
+    if version_of(&record) > version {
+        return Err(RecordError::BadField { field: "last_unclean_epoch", value: i64::from(version) });
+    }
+    Ok(record)
+}
+
+fn from_payload(record_type: pb::RecordType, payload: Bytes) -> Result<MetadataRecord, RecordError> {
+    use pb::RecordType as T;
+    let number = record_type.into();
     match record_type {
         T::Unspecified => Err(RecordError::UnknownType { record_type: number }),
         T::BrokerRegistered => {
@@ -325,6 +351,7 @@ fn to_partition(topic: TopicId, partition: PartitionId, r: &PartitionRegistratio
         leader_epoch: r.leader_epoch.0,
         partition_epoch: r.partition_epoch.0,
         recovery: recovery_to_pb(r.recovery).into(),
+        last_unclean_epoch: r.last_unclean_epoch.map(|epoch| epoch.0),
     }
 }
 
@@ -340,6 +367,7 @@ fn from_partition(message: pb::PartitionCreated) -> Result<MetadataRecord, Recor
         leader_epoch: LeaderEpoch(message.leader_epoch),
         partition_epoch: PartitionEpoch(message.partition_epoch),
         recovery: recovery_from_pb(message.recovery)?,
+        last_unclean_epoch: message.last_unclean_epoch.map(LeaderEpoch),
     };
     registration.check().map_err(RecordError::BadPartition)?;
     Ok(MetadataRecord::PartitionCreated {
@@ -364,6 +392,7 @@ fn to_partition_changed(change: &PartitionChanged) -> pb::PartitionChanged {
         leader_epoch: change.leader_epoch.0,
         partition_epoch: change.partition_epoch.0,
         recovery: change.recovery.map(|recovery| recovery_to_pb(recovery).into()),
+        last_unclean_epoch: change.last_unclean_epoch.map(|epoch| epoch.0),
     }
 }
 
@@ -382,6 +411,7 @@ fn from_partition_changed(message: pb::PartitionChanged) -> Result<PartitionChan
         leader_epoch: LeaderEpoch(message.leader_epoch),
         partition_epoch: PartitionEpoch(message.partition_epoch),
         recovery: message.recovery.map(recovery_from_pb).transpose()?,
+        last_unclean_epoch: message.last_unclean_epoch.map(LeaderEpoch),
     })
 }
 

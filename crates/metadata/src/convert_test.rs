@@ -71,8 +71,8 @@ fn broker() -> impl Strategy<Value = BrokerRegistration> {
 /// Replicas 0..n, each in at most one of ISR, ELR and last known ELR, and in at most one of adding and removing.
 fn partition() -> impl Strategy<Value = PartitionRegistration> {
     let replicas = prop::collection::vec((0..4u8, 0..3u8), 1..6);
-    (replicas, any::<bool>(), 0..i32::MAX, 0..i32::MAX, recovery()).prop_map(
-        |(replicas, led, leader_epoch, epoch, recovery)| {
+    (replicas, any::<bool>(), 0..i32::MAX, 0..i32::MAX, recovery(), prop::option::of(0..i32::MAX)).prop_map(
+        |(replicas, led, leader_epoch, epoch, recovery, unclean)| {
             let part = |wanted: fn(&(u8, u8)) -> bool| {
                 let members = (0..).map(BrokerId).zip(&replicas).filter(|(_, kind)| wanted(kind));
                 members.map(|(broker, _)| broker).collect::<Vec<_>>()
@@ -89,6 +89,7 @@ fn partition() -> impl Strategy<Value = PartitionRegistration> {
                 leader_epoch: LeaderEpoch(leader_epoch),
                 partition_epoch: PartitionEpoch(epoch),
                 recovery,
+                last_unclean_epoch: unclean.map(|epoch| LeaderEpoch(epoch.min(leader_epoch))),
             }
         },
     )
@@ -102,7 +103,7 @@ fn partition_changed() -> impl Strategy<Value = PartitionChanged> {
         (set(), set(), set()),
         (set(), set(), set()),
         (leader, any::<i32>(), any::<i32>()),
-        prop::option::of(recovery()),
+        (prop::option::of(recovery()), prop::option::of(any::<i32>())),
     )
         .prop_map(
             |(
@@ -110,7 +111,7 @@ fn partition_changed() -> impl Strategy<Value = PartitionChanged> {
                 (replicas, isr, elr),
                 (lost, adding, removing),
                 (leader, le, pe),
-                recovery,
+                (recovery, unclean),
             )| {
                 PartitionChanged {
                     topic,
@@ -125,6 +126,7 @@ fn partition_changed() -> impl Strategy<Value = PartitionChanged> {
                     leader_epoch: LeaderEpoch(le),
                     partition_epoch: PartitionEpoch(pe),
                     recovery,
+                    last_unclean_epoch: unclean.map(LeaderEpoch),
                 }
             },
         )
@@ -203,7 +205,9 @@ proptest! {
     }
 
     #[test]
-    fn a_change_is_the_difference(old in partition(), new in partition(), topic in topic()) {
+    fn a_change_is_the_difference(old in partition(), mut new in partition(), topic in topic()) {
+        // An unclean election is never forgotten.
+        new.last_unclean_epoch = new.last_unclean_epoch.or(old.last_unclean_epoch);
         let change = PartitionChanged::between(topic, PartitionId(3), &old, &new);
         prop_assert_eq!(change.merge_into(&old), new);
     }
@@ -224,10 +228,26 @@ fn unknown_types_and_versions_are_refused() {
             Err(RecordError::UnknownType { record_type })
         );
     }
-    for version in [0, 2, u32::MAX] {
-        let expected = RecordError::UnknownVersion { record_type: 4, version };
-        assert_eq!(decode_batch(envelope(4, version, &[])), Err(expected));
+    for (record_type, versions) in [(4, [0, 2, u32::MAX]), (6, [0, 3, u32::MAX]), (7, [0, 3, u32::MAX])] {
+        for version in versions {
+            let expected = RecordError::UnknownVersion { record_type, version };
+            assert_eq!(decode_batch(envelope(record_type, version, &[])), Err(expected));
+        }
     }
+}
+
+/// Version 1 of a partition has no field 13: one that is there was written by somebody who breaks the rules.
+#[test]
+fn a_field_of_a_later_version_is_refused() {
+    let mut registration = PartitionRegistration::new(vec![BrokerId(1)], vec![BrokerId(1)]);
+    registration.last_unclean_epoch = Some(LeaderEpoch(0));
+    let topic = TopicId([1; 16]);
+    let record = MetadataRecord::PartitionCreated { topic, partition: PartitionId(0), registration };
+    let mut batch = to_batch(std::slice::from_ref(&record));
+    assert_eq!(from_batch(batch.clone()), Ok(vec![record]));
+    batch.records[0].version = 1;
+    let expected = RecordError::BadField { field: "last_unclean_epoch", value: 1 };
+    assert_eq!(from_batch(batch), Err(expected));
 }
 
 #[test]
@@ -299,6 +319,12 @@ fn encoded_records_stay_as_they_are() {
     (next.leader, next.isr, next.elr) = (None, vec![], vec![BrokerId(1)]);
     (next.leader_epoch, next.partition_epoch) = (LeaderEpoch(1), PartitionEpoch(1));
     let change = PartitionChanged::between(topic, PartitionId(0), &registration, &next);
+    let mut unclean = registration.clone();
+    unclean.last_unclean_epoch = Some(LeaderEpoch(0));
+    let mut later = unclean.clone();
+    (later.recovery, later.last_unclean_epoch) = (LeaderRecovery::Recovering, Some(LeaderEpoch(1)));
+    (later.leader_epoch, later.partition_epoch) = (LeaderEpoch(1), PartitionEpoch(1));
+    let unclean_change = PartitionChanged::between(topic, PartitionId(0), &unclean, &later);
     let name = TopicName::new("t").unwrap();
     let resource = ConfigResource::Topic(name.clone());
     let golden: PersistentMap<&str, MetadataRecord> = [
@@ -315,6 +341,14 @@ fn encoded_records_stay_as_they_are() {
         (
             "08071001 1a28 0a1001010101010101010101010101010101 2200 2a030a0101 48ffffffffffffffffff01 5001 5801",
             MetadataRecord::PartitionChanged(change),
+        ),
+        (
+            "08061002 1a1f 0a1001010101010101010101010101010101 1a020102 220101 4801 6001 6800",
+            MetadataRecord::PartitionCreated { topic, partition: PartitionId(0), registration: unclean },
+        ),
+        (
+            "08071002 1a1a 0a1001010101010101010101010101010101 5001 5801 6002 6801",
+            MetadataRecord::PartitionChanged(unclean_change),
         ),
         (
             "08081001 1a0b 0801 120174 1a016b 220176",

@@ -8,7 +8,9 @@ mod topics;
 
 pub use cluster::ClusterImage;
 pub use configs::ConfigurationsImage;
-pub use features::{FeaturesImage, METADATA_VERSION};
+pub use features::{
+    FeaturesImage, METADATA_VERSION, METADATA_VERSION_LEVELS, UNCLEAN_EPOCH_LEVEL, supported_features,
+};
 use klamm_types::Offset;
 pub use producer_ids::ProducerIdsImage;
 pub(crate) use topics::EpochPair;

@@ -31,8 +31,9 @@ pub use convert::{
 };
 pub use delta::{MetadataDelta, PartitionStep, ReplayError};
 pub use image::{
-    BrokerLoad, ClusterImage, ConfigurationsImage, FeaturesImage, METADATA_VERSION, MetadataImage,
-    MetadataProvenance, ProducerIdsImage, TopicImage, TopicsImage,
+    BrokerLoad, ClusterImage, ConfigurationsImage, FeaturesImage, METADATA_VERSION, METADATA_VERSION_LEVELS,
+    MetadataImage, MetadataProvenance, ProducerIdsImage, TopicImage, TopicsImage, UNCLEAN_EPOCH_LEVEL,
+    supported_features,
 };
 pub use local_changes::{DeletedReplica, LocalReplicaChanges, ReplicaChange};
 pub use partition::{LeaderRecovery, PartitionError, PartitionRegistration};

@@ -42,6 +42,10 @@ pub struct PartitionRegistration {
     pub partition_epoch: PartitionEpoch,
     /// Whether the leader was elected cleanly.
     pub recovery: LeaderRecovery,
+    /// The newest leader epoch that began with an unclean election. What an older epoch committed may be lost, and a
+    /// replica that was away must be able to tell; so it outlives `recovery`. `None` if there was none, or if
+    /// `metadata.version` was below 2 then.
+    pub last_unclean_epoch: Option<LeaderEpoch>,
 }
 
 /// Why a registration cannot be.
@@ -88,6 +92,14 @@ pub enum PartitionError {
         /// The leader.
         leader: BrokerId,
     },
+    /// The last unclean election is of no epoch that has been.
+    #[error("an unclean election in epoch {last_unclean_epoch} is not of 0 to {leader_epoch}")]
+    BadUncleanEpoch {
+        /// Its epoch.
+        last_unclean_epoch: LeaderEpoch,
+        /// The leader epoch.
+        leader_epoch: LeaderEpoch,
+    },
     /// An epoch is negative.
     #[error("epochs {leader_epoch} and {partition_epoch} are not both from 0")]
     BadEpoch {
@@ -113,6 +125,7 @@ impl PartitionRegistration {
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(0),
             recovery: LeaderRecovery::Recovered,
+            last_unclean_epoch: None,
         }
     }
 
@@ -172,7 +185,12 @@ impl PartitionRegistration {
         if leader_epoch.0 < 0 || partition_epoch.0 < 0 {
             return Err(PartitionError::BadEpoch { leader_epoch, partition_epoch });
         }
-        Ok(())
+        match self.last_unclean_epoch {
+            Some(last_unclean_epoch) if last_unclean_epoch.0 < 0 || last_unclean_epoch > leader_epoch => {
+                Err(PartitionError::BadUncleanEpoch { last_unclean_epoch, leader_epoch })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_set(&self, set: &'static str, members: &[BrokerId]) -> Result<(), PartitionError> {

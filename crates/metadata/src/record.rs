@@ -126,6 +126,8 @@ pub struct PartitionChanged {
     pub partition_epoch: PartitionEpoch,
     /// See [`PartitionRegistration::recovery`].
     pub recovery: Option<LeaderRecovery>,
+    /// See [`PartitionRegistration::last_unclean_epoch`]; once there is one, there always is.
+    pub last_unclean_epoch: Option<LeaderEpoch>,
 }
 
 impl PartitionChanged {
@@ -151,6 +153,9 @@ impl PartitionChanged {
             leader_epoch: new.leader_epoch,
             partition_epoch: new.partition_epoch,
             recovery: (old.recovery != new.recovery).then_some(new.recovery),
+            last_unclean_epoch: new
+                .last_unclean_epoch
+                .filter(|_| old.last_unclean_epoch != new.last_unclean_epoch),
         }
     }
 
@@ -169,6 +174,7 @@ impl PartitionChanged {
             leader_epoch: self.leader_epoch,
             partition_epoch: self.partition_epoch,
             recovery: self.recovery.unwrap_or(old.recovery),
+            last_unclean_epoch: self.last_unclean_epoch.or(old.last_unclean_epoch),
         }
     }
 }

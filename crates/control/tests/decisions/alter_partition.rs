@@ -151,9 +151,21 @@ fn a_proposal_sent_again_changes_nothing_twice() {
     let after = cluster.image.clone();
     assert_eq!(refused(&mut cluster, &request).refusal(), Refusal::InvalidUpdateVersion);
     assert_eq!(cluster.image, after);
-    let same = cluster.proposal("t", &[1, 2]);
-    assert!(matches!(cluster.alter(&same), IsrAnswer::Accepted(_)));
-    assert_eq!(cluster.image, after, "what is so already needs no record");
+}
+
+/// A leader tells by the partition epoch alone whether an answer is that of its proposal.
+#[test]
+fn an_accepted_proposal_raises_the_partition_epoch_even_if_it_changes_nothing() {
+    let mut cluster = cluster();
+    let before = cluster.partition("t", 0);
+    let members: Vec<i32> = before.isr.iter().map(|member| member.0).collect();
+    let same = cluster.proposal("t", &members);
+    let IsrAnswer::Accepted(answer) = cluster.alter(&same) else { panic!("refused") };
+    let after = cluster.partition("t", 0);
+    let partition_epoch = PartitionEpoch(before.partition_epoch.0 + 1);
+    assert_eq!(after, PartitionRegistration { partition_epoch, ..before });
+    assert_eq!(*answer.registration, after);
+    assert_eq!(refused(&mut cluster, &same).refusal(), Refusal::InvalidUpdateVersion);
 }
 
 #[test]

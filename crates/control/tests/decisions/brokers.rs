@@ -55,7 +55,7 @@ fn impossible_registrations_are_refused() {
         (with(|r| r.endpoints.clear()), Refusal::InvalidRequest),
         (with(|r| r.endpoints.push(r.endpoints[0].clone())), Refusal::InvalidRequest),
         (with(|r| r.features.clear()), Refusal::UnsupportedVersion),
-        (with(|r| (r.features[0].level_min, r.features[0].level_max) = (2, 3)), Refusal::UnsupportedVersion),
+        (with(|r| (r.features[0].level_min, r.features[0].level_max) = (3, 3)), Refusal::UnsupportedVersion),
     ] {
         assert_eq!(cluster.register(&bad).expect_err("impossible").refusal(), refusal);
     }

@@ -141,6 +141,32 @@ fn an_unclean_election_happens_only_where_it_is_allowed() {
     let partition = cluster.partition("t", 0);
     assert_eq!(state(&partition), (Some(2), vec![2], vec![], vec![]));
     assert_eq!(partition.recovery, LeaderRecovery::Recovering);
+    assert_eq!(
+        partition.last_unclean_epoch, None,
+        "nothing of metadata.version 2 is written below that level"
+    );
+}
+
+/// A replica that was away during an unclean election learns from it that it may have to drop what was committed.
+#[test]
+fn the_last_unclean_election_is_remembered() {
+    let mut cluster = Cluster::new(2);
+    let levels = FeatureControl::new(&cluster.image, &cluster.config).bootstrap();
+    cluster.commit(levels);
+    cluster.topic("t", 1, &[&[1, 2]]);
+    cluster.set_isr("t", &[1]);
+    cluster.die(1);
+    assert_eq!(cluster.partition("t", 0).last_unclean_epoch, None);
+    assert_eq!(cluster.elect(ElectionKind::Unclean, "t"), Ok(()));
+    let elected = cluster.partition("t", 0);
+    assert_eq!((elected.leader, elected.last_unclean_epoch), (Some(b(2)), Some(elected.leader_epoch)));
+    cluster.start(1);
+    cluster.set_isr("t", &[2, 1]);
+    cluster.die(2);
+    let later = cluster.partition("t", 0);
+    assert_eq!((later.leader, later.recovery), (Some(b(1)), LeaderRecovery::Recovered));
+    assert!(later.leader_epoch > elected.leader_epoch);
+    assert_eq!(later.last_unclean_epoch, elected.last_unclean_epoch, "a clean election forgets nothing");
 }
 
 #[test]

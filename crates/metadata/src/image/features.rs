@@ -1,9 +1,27 @@
 //! What all nodes of the cluster have agreed to use.
 
-use crate::PersistentMap;
+use crate::{FeatureRange, PersistentMap};
 
 /// The feature whose level says which types and versions of records may be written.
 pub const METADATA_VERSION: &str = "metadata.version";
+
+/// The levels of [`METADATA_VERSION`] that this code reads and writes; both ends inclusive.
+///
+/// | level | adds |
+/// | --- | --- |
+/// | 1 | everything else |
+/// | 2 | [`PartitionRegistration::last_unclean_epoch`](crate::PartitionRegistration::last_unclean_epoch) |
+pub const METADATA_VERSION_LEVELS: (u16, u16) = (1, 2);
+
+/// The level of `metadata.version` from which a partition may remember its last unclean election.
+pub const UNCLEAN_EPOCH_LEVEL: u16 = 2;
+
+/// What a node that is built from this code supports, for its registration: `metadata.version` and nothing else yet.
+#[must_use]
+pub fn supported_features() -> Vec<FeatureRange> {
+    let (level_min, level_max) = METADATA_VERSION_LEVELS;
+    vec![FeatureRange { name: METADATA_VERSION.to_owned(), level_min, level_max }]
+}
 
 /// Finalized feature levels (KIP-584).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
