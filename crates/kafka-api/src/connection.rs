@@ -249,7 +249,7 @@ impl Connection {
     }
 
     fn dispatch(&mut self, frame: Frame, decoded: MemoryPermit) {
-        match dispatch(&self.front.table, self.peer, frame, decoded) {
+        match dispatch(&self.front.table, &self.peer, frame, decoded) {
             Ok(Dispatched { accepted, answer }) => {
                 self.front.metrics.request_received();
                 self.answers.push_back(Counted::new(answer, &self.ready_bytes));

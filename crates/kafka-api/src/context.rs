@@ -25,6 +25,8 @@ pub struct RequestContext {
     pub connection: ConnectionId,
     /// The client's end of the connection.
     pub peer: SocketAddr,
+    /// The name of the listener that the client connected to: it is told the endpoints of this listener.
+    pub listener: Arc<str>,
     /// The API.
     pub key: ApiKey,
     /// The version of the request, and so of its answer; one that the handler claims.

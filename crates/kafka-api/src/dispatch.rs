@@ -1,6 +1,7 @@
 //! From a frame to the handler of its API.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use klamm_protocol::{ApiKey, Budget, HeaderError, Reader, RequestHead};
 
@@ -16,10 +17,12 @@ use crate::table::{ApiTable, Dispatched, PendingAnswer};
 const KEPT_DECODE_BYTES_MAX: usize = 1 << 20;
 
 /// The client's end of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) connection: ConnectionId,
     pub(crate) address: SocketAddr,
+    /// The listener that it connected to.
+    pub(crate) listener: Arc<str>,
 }
 
 /// What decoding `frame` may allocate, in bytes.
@@ -38,7 +41,7 @@ pub(crate) fn decode_bytes_of(table: &ApiTable, frame: &[u8]) -> usize {
 /// Bytes that are no request which the table serves. No handler was entered then.
 pub(crate) fn dispatch(
     table: &ApiTable,
-    peer: Peer,
+    peer: &Peer,
     frame: Frame,
     decoded: MemoryPermit,
 ) -> Result<Dispatched, RequestError> {
@@ -63,6 +66,7 @@ pub(crate) fn dispatch(
     let context = RequestContext {
         connection: peer.connection,
         peer: peer.address,
+        listener: peer.listener.clone(),
         key,
         version,
         correlation_id,

@@ -189,6 +189,12 @@ impl ListenerError {
     }
 }
 
+/// The code of a refusal by the controller: the numbers are Kafka's on both sides.
+pub(crate) fn refusal_code(code: i32) -> ErrorCode {
+    let known = i16::try_from(code).ok().and_then(ErrorCode::from_code);
+    known.unwrap_or(ErrorCode::UnknownServerError)
+}
+
 /// What ApiVersions refuses with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ApiVersionsRefusal {

@@ -16,6 +16,9 @@ use crate::table::ApiTable;
 /// Addresses whose refused requests have been logged; when there are more, they are forgotten and logged again.
 const LOGGED_ADDRESSES_MAX: usize = 1 << 10;
 
+/// Connections whose protocol is not known yet; more are closed at once.
+const UNSORTED_CONNECTIONS_MAX: usize = 1 << 10;
+
 /// Whether connections take requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -36,6 +39,7 @@ pub struct Front {
     pub(crate) decode_memory: Arc<MemoryPool>,
     pub(crate) metrics: FrontMetrics,
     connections: Arc<Semaphore>,
+    unsorted: Arc<Semaphore>,
     per_ip: Arc<PerIp>,
     next_connection: AtomicU64,
     logged: Mutex<HashSet<IpAddr>>,
@@ -67,6 +71,7 @@ impl Front {
             decode_memory: MemoryPool::new(decoded, false),
             metrics: FrontMetrics::default(),
             connections: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
+            unsorted: Arc::new(Semaphore::new(UNSORTED_CONNECTIONS_MAX)),
             per_ip: Arc::new(PerIp { max: config.connections_per_ip_max, open: Mutex::default() }),
             next_connection: AtomicU64::new(0),
             logged: Mutex::default(),
@@ -94,6 +99,16 @@ impl Front {
     pub(crate) async fn connection_slot(&self) -> Option<OwnedSemaphorePermit> {
         // It fails only when closed, and nobody closes it.
         self.connections.clone().acquire_owned().await.ok()
+    }
+
+    /// A place among the connections, `None` if there is none now.
+    pub(crate) fn try_connection_slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.connections.clone().try_acquire_owned().ok()
+    }
+
+    /// A place among the connections that have not shown their protocol, `None` if there is none now.
+    pub(crate) fn unsorted_slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.unsorted.clone().try_acquire_owned().ok()
     }
 
     /// A place among the connections from `address`, `None` if there are too many.

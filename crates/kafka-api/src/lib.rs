@@ -29,12 +29,16 @@
     )
 )]
 
+mod api_table;
+mod cluster;
 mod config;
 mod connection;
 mod context;
 mod deadlines;
 mod dispatch;
 mod errors;
+#[cfg(test)]
+mod fixture;
 mod front;
 mod handlers;
 mod intake;
@@ -42,13 +46,18 @@ mod listener;
 mod memory;
 mod metrics;
 mod outbox;
+mod ports;
+mod submission;
 mod table;
 
+pub use api_table::{ApiParts, api_table};
+pub use cluster::Cluster;
 pub use config::{ConfigError, FrontConfig};
 pub use context::{ConnectionId, RequestContext, RequestMemory};
 pub use errors::{AnswerError, CloseCause, ListenerError, RequestError, TableError};
 pub use front::{Front, MemoryUse};
 pub use handlers::api_versions::{FeatureSource, Features, FinalizedFeature, SupportedFeature};
-pub use listener::{Drained, Listener, RunningListener};
+pub use listener::{ConnectionSorter, Drained, Listener, RunningListener};
 pub use metrics::{FrontCounts, FrontMetrics};
+pub use ports::{ClusterMetadata, ControllerGateway, GatewayError, QuorumDescription, QuorumReplica};
 pub use table::{Access, Answer, ApiTable, ApiTableBuilder, BoxFuture, Handler, Operation, Row, Ticket};

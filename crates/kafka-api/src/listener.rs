@@ -1,9 +1,9 @@
 //! A socket that clients connect to.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
@@ -15,6 +15,7 @@ use crate::connection::Connection;
 use crate::dispatch::Peer;
 use crate::errors::{CloseCause, ListenerError};
 use crate::front::{AddressSlot, Front, Phase};
+use crate::table::BoxFuture;
 
 /// How long the listener waits after it could not accept, first and at most.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -22,12 +23,33 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// What a connection may take to close beyond its drain time.
 const CLOSE_SLACK: Duration = Duration::from_secs(1);
 
+/// The name of a listener that was given none, Kafka's for the default one.
+const LISTENER_NAME_DEFAULT: &str = "PLAINTEXT";
+
+/// Tells the connections of Kafka's protocol from those of another one on the same socket.
+pub trait ConnectionSorter: Send + Sync + 'static {
+    /// Looks at the first bytes without taking them, for a bounded time, and gives the connection back if it speaks
+    /// Kafka. `None`: it was handed to somebody else, or it said nothing in time and was closed.
+    fn sort(&self, socket: TcpStream) -> BoxFuture<Option<TcpStream>>;
+}
+
 /// A bound socket; clients that connect wait until it is started.
-#[derive(Debug)]
 pub struct Listener {
     front: Arc<Front>,
     socket: TcpListener,
     address: SocketAddr,
+    name: Arc<str>,
+    sorter: Option<Arc<dyn ConnectionSorter>>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("name", &self.name)
+            .field("address", &self.address)
+            .field("shared", &self.sorter.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 /// A listener at work. Dropping it without [`Self::shutdown`] also stops it and lets its connections drain.
@@ -66,7 +88,23 @@ impl Listener {
             socket.local_addr().map(|address| (socket, address))
         };
         let (socket, local) = bound().map_err(|source| ListenerError::Bind { address, source })?;
-        Ok(Self { front, socket, address: local })
+        Ok(Self { front, socket, address: local, name: LISTENER_NAME_DEFAULT.into(), sorter: None })
+    }
+
+    /// The listener's name as in `listeners`, `PLAINTEXT` if it is not told: it says which endpoints of the brokers a
+    /// client is told.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Shares the socket with another protocol. Its connections do not count as clients', and are taken even when
+    /// there are as many of those as there may be: the nodes of a cluster must always reach one another.
+    #[must_use]
+    pub fn shared(mut self, sorter: Arc<dyn ConnectionSorter>) -> Self {
+        self.sorter = Some(sorter);
+        self
     }
 
     /// Where clients connect to, with the port that was taken.
@@ -82,6 +120,8 @@ impl Listener {
         let acceptor = Acceptor {
             front: self.front,
             socket: self.socket,
+            name: self.name,
+            sorter: self.sorter,
             runtime: runtime.clone(),
             phases,
             connections: JoinSet::new(),
@@ -116,6 +156,8 @@ impl RunningListener {
 struct Acceptor {
     front: Arc<Front>,
     socket: TcpListener,
+    name: Arc<str>,
+    sorter: Option<Arc<dyn ConnectionSorter>>,
     runtime: Handle,
     phases: watch::Receiver<Phase>,
     connections: JoinSet<()>,
@@ -136,16 +178,29 @@ impl Acceptor {
                     break;
                 }
                 Some(ended) = self.connections.join_next() => self.on_ended(ended),
-                served = accept_one(&self.front, &self.socket, &mut self.backoff) => self.on_accepted(served),
+                accepted = accept_one(&self.front, &self.socket, self.sorter.is_some(), &mut self.backoff) => {
+                    self.on_accepted(accepted);
+                }
             }
         }
         self.drain().await
     }
 
-    fn on_accepted(&mut self, served: Option<Served>) {
-        if let Some(served) = served {
-            let serving = serve(self.front.clone(), served, self.phases.clone());
-            self.connections.spawn_on(serving, &self.runtime);
+    fn on_accepted(&mut self, accepted: Option<Accepted>) {
+        let Some(Accepted { socket, address, slots }) = accepted else { return };
+        let peer = Peer { connection: self.front.next_connection(), address, listener: self.name.clone() };
+        let (front, phases) = (self.front.clone(), self.phases.clone());
+        match (slots, &self.sorter) {
+            (Slots::Client(slots), _) => {
+                self.connections
+                    .spawn_on(serve(front, Served { socket, peer, slots }, phases), &self.runtime);
+            }
+            (Slots::Unsorted(slot), Some(sorter)) => {
+                let sorting = sort(front, sorter.clone(), (socket, slot), peer, phases);
+                self.connections.spawn_on(sorting, &self.runtime);
+            }
+            // Only listeners with a sorter accept unsorted connections.
+            (Slots::Unsorted(_), None) => {}
         }
     }
 
@@ -180,16 +235,37 @@ fn note_panic(front: &Front, ended: Result<(), JoinError>) {
     }
 }
 
+/// The places of a client's connection under the limits.
+type ClientSlots = (OwnedSemaphorePermit, AddressSlot);
+
 /// A connection with its places under the limits.
 struct Served {
     socket: TcpStream,
     peer: Peer,
-    slots: (OwnedSemaphorePermit, AddressSlot),
+    slots: ClientSlots,
+}
+
+/// A connection just accepted.
+struct Accepted {
+    socket: TcpStream,
+    address: SocketAddr,
+    slots: Slots,
+}
+
+enum Slots {
+    Client(ClientSlots),
+    /// Until the connection has shown its protocol.
+    Unsorted(OwnedSemaphorePermit),
 }
 
 /// Accepts one connection, or waits if the system cannot give one. May be dropped at any await.
-async fn accept_one(front: &Arc<Front>, socket: &TcpListener, backoff: &mut Duration) -> Option<Served> {
-    let slot = front.connection_slot().await?;
+async fn accept_one(
+    front: &Arc<Front>,
+    socket: &TcpListener,
+    shared: bool,
+    backoff: &mut Duration,
+) -> Option<Accepted> {
+    let slot = if shared { None } else { Some(front.connection_slot().await?) };
     let (socket, address) = match socket.accept().await {
         Ok(accepted) => accepted,
         Err(error) if is_about_one_client(&error) => return None,
@@ -203,15 +279,50 @@ async fn accept_one(front: &Arc<Front>, socket: &TcpListener, backoff: &mut Dura
         }
     };
     *backoff = BACKOFF_MIN;
-    let Some(address_slot) = front.address_slot(address.ip()) else {
-        front.metrics.refused_per_ip();
-        return None;
+    let slots = match slot {
+        Some(slot) => Slots::Client((slot, address_slot(front, address)?)),
+        None => {
+            let slot = front.unsorted_slot();
+            if slot.is_none() {
+                front.metrics.refused_full();
+            }
+            Slots::Unsorted(slot?)
+        }
     };
     // A socket that refuses this is already closed, which its first read tells.
     drop(socket.set_nodelay(true));
-    front.metrics.opened();
-    let peer = Peer { connection: front.next_connection(), address };
-    Some(Served { socket, peer, slots: (slot, address_slot) })
+    Some(Accepted { socket, address, slots })
+}
+
+fn address_slot(front: &Front, address: SocketAddr) -> Option<AddressSlot> {
+    let slot = front.address_slot(address.ip());
+    if slot.is_none() {
+        front.metrics.refused_per_ip();
+    }
+    slot
+}
+
+/// Finds out what a connection speaks, and serves it if that is Kafka.
+async fn sort(
+    front: Arc<Front>,
+    sorter: Arc<dyn ConnectionSorter>,
+    (socket, unsorted): (TcpStream, OwnedSemaphorePermit),
+    peer: Peer,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let sorted = tokio::select! {
+        biased;
+        stopped = phases.wait_for(|phase| *phase == Phase::Draining) => {
+            drop(stopped);
+            None
+        }
+        sorted = sorter.sort(socket) => sorted,
+    };
+    drop(unsorted);
+    let Some(socket) = sorted else { return };
+    let Some(slot) = front.try_connection_slot() else { return front.metrics.refused_full() };
+    let Some(address) = address_slot(&front, peer.address) else { return };
+    serve(front, Served { socket, peer, slots: (slot, address) }, phases).await;
 }
 
 /// Whether a failure to accept concerns only the client that was about to be accepted.
@@ -227,13 +338,14 @@ fn is_about_one_client(error: &io::Error) -> bool {
 
 async fn serve(front: Arc<Front>, served: Served, phases: watch::Receiver<Phase>) {
     let Served { socket, peer, slots } = served;
-    let cause = Connection::new(front.clone(), socket, peer).run(phases).await;
+    front.metrics.opened();
+    let cause = Connection::new(front.clone(), socket, peer.clone()).run(phases).await;
     front.metrics.closed(&cause);
-    report(&front, peer, &cause);
+    report(&front, &peer, &cause);
     drop(slots);
 }
 
-fn report(front: &Front, peer: Peer, cause: &CloseCause) {
+fn report(front: &Front, peer: &Peer, cause: &CloseCause) {
     let connection = peer.connection.get();
     match cause {
         CloseCause::Refused(error) if front.is_first_refusal(peer.address.ip()) => {

@@ -34,6 +34,9 @@ counters! {
     connections_closed,
     /// Connections that were closed at once because of `max.connections.per.ip`.
     connections_refused_per_ip,
+    /// Connections of a shared listener that were closed at once because of `max.connections`, or because too many
+    /// had not shown their protocol.
+    connections_refused_full,
     /// Failures to accept after which the listener waited, as file descriptors or memory ran out.
     accept_backoffs,
     /// Requests whose handler was entered.
@@ -75,6 +78,10 @@ impl FrontMetrics {
 
     pub(crate) fn refused_per_ip(&self) {
         add(&self.connections_refused_per_ip, 1);
+    }
+
+    pub(crate) fn refused_full(&self) {
+        add(&self.connections_refused_full, 1);
     }
 
     pub(crate) fn accept_backed_off(&self) {

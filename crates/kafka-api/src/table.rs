@@ -138,6 +138,15 @@ impl<R> Ticket<R> {
         Self { accepted: None, done: Done::Later(Box::pin(done)) }
     }
 
+    /// The answer, without regard to the order of requests.
+    #[cfg(test)]
+    pub(crate) async fn into_answer(self) -> Answer<R> {
+        match self.done {
+            Done::Now(answer) => answer,
+            Done::Later(done) => done.await,
+        }
+    }
+
     /// No further request of the connection is taken before `accepted` is over. `done` is driven meanwhile.
     pub fn staged(
         accepted: impl Future<Output = ()> + Send + 'static,

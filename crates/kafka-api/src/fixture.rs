@@ -1,0 +1,197 @@
+//! What tests of handlers stand on: an image made of facts, and a controller that says what it is told to.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use klamm_metadata::{
+    BrokerRegistration, ConfigResource, DirectoryId, Endpoint, IncarnationId, MetadataDelta, MetadataImage,
+    MetadataProvenance, MetadataRecord, PartitionRegistration, SecurityProtocol,
+};
+use klamm_pb::controller::v1::submit_request::Change;
+use klamm_pb::controller::v1::submit_response::Outcome;
+use klamm_pb::controller::v1::{Applied, SubmitResponse};
+use klamm_protocol::ApiRequest;
+use klamm_types::{BrokerEpoch, BrokerId, Offset, PartitionId, TopicId, TopicName};
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::context::{ConnectionId, RequestContext, RequestMemory};
+use crate::ports::{ClusterMetadata, ControllerGateway, GatewayError, QuorumDescription};
+use crate::table::{Answer, BoxFuture, Ticket};
+
+/// The listener that requests of tests come from.
+pub(crate) const LISTENER: &str = "CLIENTS";
+
+/// A request's circumstances.
+pub(crate) fn context_of<R: ApiRequest>(version: i16) -> RequestContext {
+    RequestContext {
+        connection: ConnectionId(0),
+        peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        listener: LISTENER.into(),
+        key: R::KEY,
+        version,
+        correlation_id: 1,
+        client_id: None,
+        memory: RequestMemory::default(),
+    }
+}
+
+/// The response of a ticket whose answer needs nothing that is not there yet.
+pub(crate) fn answer<R: Send + 'static>(ticket: Ticket<R>) -> R {
+    match ticket.into_answer().now_or_never().expect("the answer is there") {
+        Answer::Response(response) => response,
+        Answer::Nothing | Answer::Close => panic!("there is a response"),
+    }
+}
+
+pub(crate) type Replies = VecDeque<Result<Outcome, GatewayError>>;
+
+/// The node that a handler under test is part of.
+#[derive(Default)]
+pub(crate) struct Bed {
+    pub(crate) image: Mutex<Arc<MetadataImage>>,
+    /// What the controller was asked, in order.
+    pub(crate) asked: Mutex<Vec<(Change, Duration)>>,
+    /// What it answers next, each with the image that it leaves behind.
+    pub(crate) replies: Mutex<Replies>,
+    /// The offsets that were waited for.
+    pub(crate) waited: Mutex<Vec<Offset>>,
+    /// The image once the controller has answered.
+    pub(crate) image_after: Mutex<Option<Arc<MetadataImage>>>,
+    pub(crate) quorum: Mutex<Option<QuorumDescription>>,
+}
+
+impl Bed {
+    /// Brokers by id, fenced or not, each with the listener of the tests and another one.
+    pub(crate) fn with_brokers(brokers: &[(i32, bool)]) -> Arc<Self> {
+        let records: Vec<_> = brokers.iter().map(|(id, fenced)| broker(*id, *fenced)).collect();
+        let bed = Arc::new(Self::default());
+        bed.learn(&records);
+        bed
+    }
+
+    /// Replays facts.
+    pub(crate) fn learn(&self, records: &[MetadataRecord]) {
+        let mut image = self.image.lock().unwrap();
+        *image = Arc::new(replayed(&image, records));
+    }
+
+    /// The same facts, once the controller has answered its next question.
+    pub(crate) fn learn_after_answer(&self, records: &[MetadataRecord]) {
+        let image = Arc::new(replayed(&self.image.lock().unwrap(), records));
+        *self.image_after.lock().unwrap() = Some(image);
+    }
+
+    pub(crate) fn reply(&self, outcome: Result<Outcome, GatewayError>) {
+        self.replies.lock().unwrap().push_back(outcome);
+    }
+
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        self.asked.lock().unwrap().iter().map(|(change, _)| change.clone()).collect()
+    }
+
+    pub(crate) fn cluster(self: &Arc<Self>) -> Arc<Cluster> {
+        Arc::new(Cluster {
+            broker: BrokerId(1),
+            cluster_id: "cluster".into(),
+            metadata: Arc::new(View(self.clone())),
+            controller: Arc::new(View(self.clone())),
+            auto_create_topics: true,
+            partitions_per_answer_max: 2_000,
+        })
+    }
+}
+
+fn replayed(image: &MetadataImage, records: &[MetadataRecord]) -> MetadataImage {
+    let last_offset = Offset(image.provenance.last_offset.0 + 1);
+    let mut delta = MetadataDelta::new(image.clone());
+    records.iter().for_each(|record| delta.replay(record).unwrap());
+    delta.apply(MetadataProvenance { last_offset, last_epoch: 1 })
+}
+
+/// A broker's registration: port 9000 + id on the listener of the tests, 8000 + id on `INTERNAL`.
+pub(crate) fn broker(id: i32, fenced: bool) -> MetadataRecord {
+    let endpoint = |listener: &str, port: i32| Endpoint {
+        listener: listener.to_owned(),
+        host: format!("host{id}"),
+        port: u16::try_from(port + id).unwrap(),
+        security_protocol: SecurityProtocol::Plaintext,
+    };
+    MetadataRecord::BrokerRegistered(BrokerRegistration {
+        id: BrokerId(id),
+        epoch: BrokerEpoch(i64::from(id)),
+        incarnation: IncarnationId([1; 16]),
+        directory: DirectoryId([1; 16]),
+        endpoints: vec![endpoint("INTERNAL", 8000), endpoint(LISTENER, 9000)],
+        rack: Some(format!("rack{id}")),
+        features: Vec::new(),
+        fenced,
+        shutting_down: false,
+        cordoned: false,
+    })
+}
+
+/// The id of the topic that [`topic`] makes with this number.
+pub(crate) fn topic_id(number: u8) -> TopicId {
+    TopicId([number; 16])
+}
+
+pub(crate) fn broker_ids(ids: &[i32]) -> Vec<BrokerId> {
+    ids.iter().copied().map(BrokerId).collect()
+}
+
+/// A topic with these replicas of each partition, all in sync.
+pub(crate) fn topic(number: u8, name: &str, partitions: &[&[i32]]) -> Vec<MetadataRecord> {
+    let id = topic_id(number);
+    let mut records = vec![MetadataRecord::TopicCreated { id, name: TopicName::new(name).unwrap() }];
+    for (i, replicas) in partitions.iter().enumerate() {
+        let registration = PartitionRegistration::new(broker_ids(replicas), broker_ids(replicas));
+        records.push(partition(number, i, registration));
+    }
+    records
+}
+
+/// Another partition of a topic.
+pub(crate) fn partition(topic: u8, number: usize, registration: PartitionRegistration) -> MetadataRecord {
+    let partition = PartitionId(i32::try_from(number).unwrap());
+    MetadataRecord::PartitionCreated { topic: topic_id(topic), partition, registration }
+}
+
+/// A setting's value.
+pub(crate) fn setting(resource: ConfigResource, key: &str, value: &str) -> MetadataRecord {
+    MetadataRecord::ConfigChanged { resource, key: key.to_owned(), value: Some(value.to_owned()) }
+}
+
+struct View(Arc<Bed>);
+
+impl ClusterMetadata for View {
+    fn image(&self) -> Arc<MetadataImage> {
+        self.0.image.lock().unwrap().clone()
+    }
+
+    fn applied(&self, offset: Offset, _deadline: Instant) -> BoxFuture<bool> {
+        self.0.waited.lock().unwrap().push(offset);
+        if let Some(image) = self.0.image_after.lock().unwrap().take() {
+            *self.0.image.lock().unwrap() = image;
+        }
+        Box::pin(async { true })
+    }
+}
+
+impl ControllerGateway for View {
+    fn submit(&self, change: Change, timeout: Duration) -> BoxFuture<Result<SubmitResponse, GatewayError>> {
+        self.0.asked.lock().unwrap().push((change, timeout));
+        let reply = self.0.replies.lock().unwrap().pop_front().expect("the test knows the answer");
+        let applied = Some(Applied { offset: 77 });
+        let reply = reply.map(|outcome| SubmitResponse { applied, outcome: Some(outcome) });
+        Box::pin(async { reply })
+    }
+
+    fn describe_quorum(&self, _timeout: Duration) -> BoxFuture<Result<QuorumDescription, GatewayError>> {
+        let description = self.0.quorum.lock().unwrap().clone().ok_or(GatewayError::TimedOut);
+        Box::pin(async { description })
+    }
+}

@@ -1,0 +1,89 @@
+//! What handlers need of the rest of the node, as traits, so that each handler can be tested alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_metadata::MetadataImage;
+use klamm_pb::controller::v1::{SubmitResponse, submit_request};
+use klamm_types::{BrokerId, Offset};
+use tokio::time::Instant;
+
+use crate::table::BoxFuture;
+
+/// The cluster's metadata as this broker has applied it.
+pub trait ClusterMetadata: Send + Sync + 'static {
+    /// The newest image. Called once per request, so that an answer never mixes two.
+    fn image(&self) -> Arc<MetadataImage>;
+
+    /// Waits until everything up to and including `offset` is applied; `false` if it is not by `deadline`.
+    fn applied(&self, offset: Offset, deadline: Instant) -> BoxFuture<bool>;
+}
+
+/// The way to the active controller, whichever node that is.
+pub trait ControllerGateway: Send + Sync + 'static {
+    /// Asks for a change and waits for its outcome, at most for `timeout`.
+    fn submit(
+        &self,
+        change: submit_request::Change,
+        timeout: Duration,
+    ) -> BoxFuture<Result<SubmitResponse, GatewayError>>;
+
+    /// Asks the leader of the metadata quorum how it is doing, and waits at most for `timeout`.
+    fn describe_quorum(&self, timeout: Duration) -> BoxFuture<Result<QuorumDescription, GatewayError>>;
+}
+
+/// Why there is no answer from the controller.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GatewayError {
+    /// No answer in time. The change may have happened, or may still happen.
+    #[error("the controller did not answer in time")]
+    TimedOut,
+    /// The answer is none that the question can have.
+    #[error("the controller's answer makes no sense")]
+    BadAnswer,
+    /// The controller does not take this node for a member of its cluster.
+    #[error("the controller refused this node: {reason}")]
+    Refused {
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl GatewayError {
+    /// Whether the same question may be answered later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::TimedOut)
+    }
+}
+
+/// The metadata quorum at one moment, as its leader sees it (KIP-595, KIP-836).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumDescription {
+    /// The leader.
+    pub leader: BrokerId,
+    /// Its term.
+    pub term: i64,
+    /// Exclusive end of what is committed.
+    pub committed_end_offset: Offset,
+    /// The members, the leader among them, ordered by id.
+    pub voters: Vec<QuorumReplica>,
+    /// Nodes that follow without a vote, ordered by id.
+    pub observers: Vec<QuorumReplica>,
+}
+
+/// A node's copy of the metadata log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumReplica {
+    /// The node.
+    pub node: BrokerId,
+    /// Its log directory; all zero if it is not known.
+    pub directory: [u8; 16],
+    /// Exclusive end of its log, as far as the leader knows; -1 if it does not.
+    pub log_end_offset: Offset,
+    /// When it last fetched or acknowledged, in milliseconds of Unix time; -1 if it is not known.
+    pub last_fetch_ms: i64,
+    /// When it last had all that the leader had, in milliseconds of Unix time; -1 if it is not known.
+    pub last_caught_up_ms: i64,
+    /// Where its controller listens: listener name, host and port; empty if it is not known.
+    pub endpoints: Vec<(String, String, u16)>,
+}
