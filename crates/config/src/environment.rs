@@ -1,0 +1,81 @@
+//! Environment variables as the Apache image maps them to properties.
+
+/// The property that a variable stands for: `KAFKA_` goes, letters become small, `_` is `.`, `__` is `_` and `___` is
+/// `-`; longer rows of them, and those at an end, stay. `None` for a variable that stands for none: one without the prefix, and those that steer the image's scripts
+/// and the Java machine.
+#[must_use]
+pub fn property_of_variable(variable: &str) -> Option<String> {
+    let name = variable.strip_prefix("KAFKA_").filter(|name| !name.is_empty())?;
+    if is_for_scripts(variable) {
+        return None;
+    }
+    let mut property = String::with_capacity(name.len());
+    let mut rest = name;
+    while !rest.is_empty() {
+        let letters = rest.find('_').unwrap_or(rest.len());
+        let (text, after) = rest.split_at_checked(letters).unwrap_or((rest, ""));
+        property.push_str(&text.to_lowercase());
+        let run = after.len() - after.trim_start_matches('_').len();
+        let (underscores, after) = after.split_at_checked(run).unwrap_or((after, ""));
+        let is_between = !property.is_empty() && !after.is_empty();
+        property.push_str(match underscores {
+            "_" if is_between => ".",
+            "__" if is_between => "_",
+            "___" if is_between => "-",
+            other => other,
+        });
+        rest = after;
+    }
+    Some(property)
+}
+
+/// Variables that the image leaves out of its properties: they are for its start scripts, Java and Log4j.
+fn is_for_scripts(variable: &str) -> bool {
+    const EXACT: [&str; 13] = [
+        "KAFKA_VERSION",
+        "KAFKA_HEAP_OPTS",
+        "KAFKA_LOG4J_OPTS",
+        "KAFKA_OPTS",
+        "KAFKA_JMX_OPTS",
+        "KAFKA_JMX_PORT",
+        "KAFKA_JMX_HOSTNAME",
+        "KAFKA_JVM_PERFORMANCE_OPTS",
+        "KAFKA_GC_LOG_OPTS",
+        "KAFKA_LOG4J_ROOT_LOGLEVEL",
+        "KAFKA_LOG4J_LOGGERS",
+        "KAFKA_TOOLS_LOG4J_LOGLEVEL",
+        "KAFKA_DEBUG",
+    ];
+    EXACT.contains(&variable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn underscores_become_what_the_image_makes_of_them() {
+        let cases = [
+            ("KAFKA_NODE_ID", "node.id"),
+            ("KAFKA_PROCESS_ROLES", "process.roles"),
+            ("KAFKA_A__B", "a_b"),
+            ("KAFKA_A___B", "a-b"),
+            ("KAFKA_A____B", "a____b"),
+            ("KAFKA__A_", "_a_"),
+            (
+                "KAFKA_LISTENER_NAME_DOCKER___HOST_SSL_KEY_PASSWORD",
+                "listener.name.docker-host.ssl.key.password",
+            ),
+        ];
+        for (variable, property) in cases {
+            assert_eq!(property_of_variable(variable).as_deref(), Some(property));
+        }
+    }
+
+    #[test]
+    fn variables_of_others_stand_for_nothing() {
+        for variable in ["PATH", "KAFKA_", "CLUSTER_ID", "KAFKA_HEAP_OPTS", "KAFKA_OPTS", "kafka_node_id"] {
+            assert_eq!(property_of_variable(variable), None, "{variable}");
+        }
+    }
+}
