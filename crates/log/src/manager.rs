@@ -249,6 +249,15 @@ impl LogManager {
     /// # Errors
     /// The first error, after everything that could be closed has been.
     pub fn shut_down(self, broker_epoch: BrokerEpoch) -> Result<(), LogError> {
+        self.close(broker_epoch)
+    }
+
+    /// As [`shut_down`](Self::shut_down), for a manager that others still hold. They must not use its logs any more:
+    /// what is appended from here on may be lost although the mark says that all was closed.
+    ///
+    /// # Errors
+    /// As [`shut_down`](Self::shut_down).
+    pub fn close(&self, broker_epoch: BrokerEpoch) -> Result<(), LogError> {
         let mut result = Ok(());
         for managed in &self.dirs {
             let closed = self.close_dir(managed, broker_epoch);

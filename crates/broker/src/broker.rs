@@ -1,0 +1,1 @@
+//! The broker as a whole: starts and stops its parts in order.

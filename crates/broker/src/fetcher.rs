@@ -1,0 +1,1 @@
+//! Fetching from leaders, for the followers of this broker.

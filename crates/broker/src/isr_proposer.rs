@@ -1,0 +1,1 @@
+//! Sends proposals of in-sync sets to the active controller.

@@ -1,0 +1,1 @@
+//! Registration with the controller, heartbeats, the session.

@@ -1,0 +1,157 @@
+//! The log directories of a broker: what is in service, and what has failed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use klamm_log::fs::LogFs;
+use klamm_log::{
+    FailureListener, LogConfig, LogManager, ManagerError, ManagerOptions, ProducerLimits, StartReport,
+};
+use klamm_metadata::DirectoryId;
+use klamm_types::{BrokerEpoch, Timestamp};
+use tokio::sync::watch;
+
+use crate::config::BrokerConfig;
+
+/// One log directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogDirStatus {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its identity, unless it could not be read.
+    pub id: Option<DirectoryId>,
+    /// Why it is out of service, if it is.
+    pub failure: Option<String>,
+}
+
+/// The log directories of this broker, opened.
+#[derive(Debug)]
+pub struct LogDirs {
+    pub(crate) manager: Arc<LogManager>,
+    statuses: watch::Sender<Vec<LogDirStatus>>,
+    previous_broker_epoch: Option<BrokerEpoch>,
+}
+
+impl LogDirs {
+    /// Opens the directories and recovers every log in them. Takes as long as the disks do: for a thread that may wait.
+    ///
+    /// Topics' settings are not known yet; the logs get them with the first image.
+    ///
+    /// # Errors
+    /// [`ManagerError`] if no directory can be brought into service.
+    pub fn open(fs: Arc<dyn LogFs>, config: &BrokerConfig, now: Timestamp) -> Result<Self, ManagerError> {
+        let mut options =
+            ManagerOptions::new(config.log_dirs.clone(), config.node_id, config.cluster_id.as_str());
+        options.open_files_max = config.open_files_max;
+        options.recovery_threads_per_dir = config.recovery_threads_per_dir;
+        options.flush_threads_per_dir = config.flush_threads_per_dir;
+        options.checkpoint_interval_ms = config.checkpoint_interval_ms;
+        options.high_watermark_interval_ms = config.high_watermark_interval_ms;
+        options.retention_interval_ms = config.retention_interval_ms;
+        options.producers =
+            ProducerLimits { expiration_ms: config.producer_id_expiration_ms, ..ProducerLimits::default() };
+        let defaults = Arc::new(LogConfig::from_broker_properties(&config.properties).unwrap_or_default());
+        let (manager, report) = LogManager::open(fs, options, &|_| Arc::clone(&defaults), now)?;
+        log_report(&report);
+        let statuses = watch::Sender::new(statuses_of(&manager, &report));
+        let dirs = Self {
+            manager: Arc::new(manager),
+            statuses,
+            previous_broker_epoch: previous_broker_epoch(&report),
+        };
+        dirs.listen();
+        Ok(dirs)
+    }
+
+    /// Has failures of directories published.
+    fn listen(&self) {
+        for (dir, _) in self.manager.directories() {
+            let statuses = self.statuses.clone();
+            let listener = move |offline: &klamm_log::DirOffline| {
+                tracing::error!(dir = %offline.dir.display(), reason = %offline.reason, "a log directory has failed");
+                statuses.send_modify(|statuses| {
+                    for status in statuses.iter_mut().filter(|status| status.path == offline.dir) {
+                        status.failure = Some(offline.reason.clone());
+                    }
+                });
+            };
+            dir.set_failure_listener(FailureListener(Arc::new(listener)));
+        }
+    }
+
+    /// All directories, as they are now.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<LogDirStatus> {
+        self.statuses.borrow().clone()
+    }
+
+    /// Returns once the directories are not as `known` any more, with how they are then. Lifecycle reports to the
+    /// controller what has failed.
+    pub async fn changed_from(&self, known: &[LogDirStatus]) -> Vec<LogDirStatus> {
+        let mut statuses = self.statuses.subscribe();
+        let changed = statuses.wait_for(|now| now.as_slice() != known).await.map(|now| now.clone());
+        // The sender lives as long as `self`.
+        changed.unwrap_or_else(|_| self.statuses())
+    }
+
+    /// The identity that the broker registers with: that of its first directory in service.
+    #[must_use]
+    pub fn registration_id(&self) -> Option<DirectoryId> {
+        self.statuses.borrow().iter().find(|dir| dir.failure.is_none()).and_then(|dir| dir.id)
+    }
+
+    /// The broker epoch that last shut down in an orderly way, if *every* directory says so (KIP-966): `None` after a
+    /// crash, and at the first start.
+    #[must_use]
+    pub fn previous_broker_epoch(&self) -> Option<BrokerEpoch> {
+        self.previous_broker_epoch
+    }
+}
+
+fn log_report(report: &StartReport) {
+    for dir in &report.dirs {
+        match &dir.result {
+            Err(error) => {
+                tracing::error!(dir = %dir.path.display(), %error, "a log directory is not in service")
+            }
+            Ok(content) => {
+                for log in &content.logs {
+                    if let Err(error) = &log.result {
+                        tracing::error!(partition = %log.partition, %error, "a log cannot be opened");
+                    }
+                }
+                for stray in &content.strays {
+                    tracing::warn!(dir = %dir.path.display(), %stray, "a directory is no partition's");
+                }
+            }
+        }
+    }
+}
+
+fn statuses_of(manager: &LogManager, report: &StartReport) -> Vec<LogDirStatus> {
+    let in_service = manager.directories();
+    let status = |start: &klamm_log::DirStart| {
+        let dir = in_service.iter().find(|(dir, _)| dir.path() == start.path);
+        let properties = dir.and_then(|(dir, _)| manager.properties(dir));
+        LogDirStatus {
+            path: start.path.clone(),
+            id: properties.map(|found| DirectoryId(found.directory_id.into_bytes())),
+            failure: match (&start.result, dir) {
+                (Err(error), _) => Some(error.to_string()),
+                (Ok(_), Some((_, Err(offline)))) => Some(offline.reason.clone()),
+                (Ok(_), _) => None,
+            },
+        }
+    };
+    report.dirs.iter().map(status).collect()
+}
+
+fn previous_broker_epoch(report: &StartReport) -> Option<BrokerEpoch> {
+    let epoch_of = |dir: &klamm_log::DirStart| {
+        let content = dir.result.as_ref().ok()?;
+        content.clean_shutdown.as_ref().map(|mark| mark.broker_epoch)
+    };
+    let mut epochs = report.dirs.iter().map(epoch_of);
+    let first = epochs.next()??;
+    epochs.all(|epoch| epoch == Some(first)).then_some(first).filter(|epoch| *epoch != BrokerEpoch::NONE)
+}

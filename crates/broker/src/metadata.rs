@@ -1,0 +1,1 @@
+//! Follows the metadata log and keeps its newest image.

@@ -1,0 +1,207 @@
+//! Carrying out what the replica decided.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use klamm_log::{AppendError as LogAppendError, AppendInfo, AppendOrigin, LogError};
+use klamm_replica::{
+    Acknowledged, Alarm, AppendError, AppendTicket, DeletionError, DeletionTicket, Effect, Event,
+    FetchBounds, FetchRefusal,
+};
+use klamm_types::{LeaderEpoch, Offset};
+
+use super::{Interest, PartitionHandle, State};
+
+/// What a step is given, and what it gives back to its caller at once.
+#[derive(Debug, Default)]
+pub(super) struct StepIo {
+    /// The records of the append that is asked for.
+    pub(super) append: Option<(AppendTicket, BytesMut, AppendOrigin)>,
+    /// The caller's append.
+    pub(super) ticket: Option<AppendTicket>,
+    /// What the log made of it.
+    pub(super) appended: Option<AppendInfo>,
+    /// Why the log refused it.
+    pub(super) refused: Option<LogAppendError>,
+    /// The replica's answer to it, if there was one at once.
+    pub(super) completed: Option<Result<Acknowledged, AppendError>>,
+    /// The caller's deletion.
+    pub(super) deletion: Option<DeletionTicket>,
+    /// The replica's answer to it, if there was one at once.
+    pub(super) deleted: Option<Result<Offset, DeletionError>>,
+    /// The records of the fetch answer.
+    pub(super) fetched: Bytes,
+    /// The answer to a follower's fetch.
+    pub(super) follower: Option<Result<FetchBounds, FetchRefusal>>,
+}
+
+impl StepIo {
+    pub(super) fn appending(ticket: AppendTicket, records: BytesMut, origin: AppendOrigin) -> Self {
+        Self { append: Some((ticket, records, origin)), ticket: Some(ticket), ..Self::default() }
+    }
+}
+
+impl PartitionHandle {
+    /// One step and all that follows from it.
+    pub(super) fn run(&self, state: &mut State, event: Event, io: &mut StepIo) {
+        let now = self.now();
+        let mut queue = VecDeque::new();
+        let mut next = Some(event);
+        loop {
+            if let Some(event) = next.take() {
+                state.replica.step(now, event, &mut state.effects);
+                queue.extend(state.effects.drain());
+            }
+            let Some(effect) = queue.pop_front() else { break };
+            next = self.carry_out(state, effect, io);
+        }
+    }
+
+    /// Carries out one effect; the event that it must be followed by, if any.
+    fn carry_out(&self, state: &mut State, effect: Effect, io: &mut StepIo) -> Option<Event> {
+        let waiters = &self.shared.waiters;
+        let around = &self.shared.around;
+        match effect {
+            Effect::Append { ticket, leader_epoch } => {
+                return Some(self.append_as_leader(ticket, leader_epoch, io));
+            }
+            Effect::AppendAsFollower { .. } => return Some(self.append_as_follower(io)),
+            Effect::TruncateTo { offset } => return Some(self.truncate_to(offset)),
+            Effect::TruncateFullyAndStartAt { offset } => return Some(self.restart_at(offset)),
+            Effect::RecordEpochStart(entry) => {
+                self.shared.log.assign_epoch_start(entry.epoch);
+            }
+            Effect::Flush(_) => self.shared.flush_queue.request(&self.shared.log),
+            Effect::AdvanceLogStart(offset) => {
+                if let Err(error) = self.shared.log.advance_log_start(offset) {
+                    return self.judge("move the log start", &error);
+                }
+                waiters.wake(Interest::Anything);
+            }
+            Effect::AdvanceLogEnd(_) => waiters.wake(Interest::Anything),
+            Effect::AdvanceHighWatermark(offset) => {
+                self.shared.log.advance_high_watermark(offset);
+                waiters.wake(Interest::Committed);
+            }
+            // The log lowered its own with the truncation.
+            Effect::LowerHighWatermark(_) => waiters.wake(Interest::Committed),
+            Effect::CompleteAppend { ticket, outcome } => complete_append(state, ticket, outcome, io),
+            Effect::CompleteDeletion { ticket, outcome } => complete_deletion(state, ticket, outcome, io),
+            Effect::Fetch { id, leader, fetch } => around.fetches.send(self, id, leader, fetch),
+            Effect::CancelFetch(id) => around.fetches.cancel(self, id),
+            Effect::AnswerFetch { bounds, .. } => io.follower = Some(Ok(bounds)),
+            Effect::RefuseFetch { refusal, .. } => io.follower = Some(Err(refusal)),
+            Effect::ProposeIsr(proposal) => around.proposals.propose(self, proposal),
+            Effect::RaiseAlarm(alarm) => self.raise(alarm),
+        }
+        None
+    }
+
+    fn append_as_leader(&self, ticket: AppendTicket, epoch: LeaderEpoch, io: &mut StepIo) -> Event {
+        let Some((_, mut records, origin)) = io.append.take() else {
+            // No append is asked for but with its records.
+            return Event::AppendDropped { ticket };
+        };
+        let now = self.shared.around.clock.wall();
+        match self.shared.log.append_as_leader(&mut records, epoch, origin, now) {
+            Ok(info) => {
+                io.appended = Some(info);
+                Event::Appended {
+                    ticket,
+                    base_offset: info.first_offset,
+                    end_offset: info.last_offset.next(),
+                }
+            }
+            Err(error @ (LogAppendError::Storage(_) | LogAppendError::Offline(_))) => {
+                tracing::error!(partition = %self.shared.partition, %error, "an append failed");
+                Event::LogFailed
+            }
+            Err(error) => {
+                io.refused = Some(error);
+                Event::AppendDropped { ticket }
+            }
+        }
+    }
+
+    fn append_as_follower(&self, io: &mut StepIo) -> Event {
+        let records = std::mem::take(&mut io.fetched);
+        let now = self.shared.around.clock.wall();
+        match self.shared.log.append_as_follower(&records, now) {
+            Ok(info) => {
+                self.shared.around.metrics.replication_bytes_in.add(records.len() as u64);
+                Event::AppendedAsFollower { log_end_offset: info.last_offset.next() }
+            }
+            Err(error) => {
+                tracing::error!(partition = %self.shared.partition, %error, "a follower's append failed");
+                Event::LogFailed
+            }
+        }
+    }
+
+    fn truncate_to(&self, offset: Offset) -> Event {
+        match self.shared.log.truncate_to(offset, self.shared.around.clock.wall()) {
+            Ok(log_end_offset) => {
+                tracing::info!(partition = %self.shared.partition, %offset, %log_end_offset, "truncated");
+                Event::Truncated { log_end_offset }
+            }
+            Err(error) => self.fail("truncate", &error),
+        }
+    }
+
+    fn restart_at(&self, offset: Offset) -> Event {
+        match self.shared.log.truncate_fully_and_start_at(offset, self.shared.around.clock.wall()) {
+            Ok(()) => {
+                tracing::info!(partition = %self.shared.partition, %offset, "started anew");
+                Event::Truncated { log_end_offset: offset }
+            }
+            Err(error) => self.fail("start anew", &error),
+        }
+    }
+
+    fn fail(&self, verb: &str, error: &LogError) -> Event {
+        tracing::error!(partition = %self.shared.partition, %error, "cannot {verb}");
+        Event::LogFailed
+    }
+
+    /// What an error means for the replica that the log may survive.
+    fn judge(&self, verb: &str, error: &LogError) -> Option<Event> {
+        match error {
+            LogError::Storage(_) | LogError::Offline(_) => Some(self.fail(verb, error)),
+            error => {
+                tracing::warn!(partition = %self.shared.partition, %error, "cannot {verb}");
+                None
+            }
+        }
+    }
+
+    fn raise(&self, alarm: Alarm) {
+        self.shared.around.metrics.alarms.add(1);
+        tracing::error!(partition = %self.shared.partition, %alarm, "replication alarm");
+    }
+}
+
+fn complete_append(
+    state: &mut State,
+    ticket: AppendTicket,
+    outcome: Result<Acknowledged, AppendError>,
+    io: &mut StepIo,
+) {
+    if io.ticket == Some(ticket) {
+        io.completed = Some(outcome);
+    } else if let Some(waiting) = state.appends.remove(&ticket) {
+        waiting.answer(outcome);
+    }
+}
+
+fn complete_deletion(
+    state: &mut State,
+    ticket: DeletionTicket,
+    outcome: Result<Offset, DeletionError>,
+    io: &mut StepIo,
+) {
+    if io.deletion == Some(ticket) {
+        io.deleted = Some(outcome);
+    } else if let Some(waiting) = state.deletions.remove(&ticket) {
+        waiting.answer(outcome);
+    }
+}

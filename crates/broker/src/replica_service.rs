@@ -1,0 +1,1 @@
+//! Serves the fetches of other brokers' followers.
