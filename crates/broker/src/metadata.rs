@@ -1,1 +1,15 @@
 //! Follows the metadata log and keeps its newest image.
+//!
+//! ```text
+//!   MetadataFeed of a controller ──▶ MetadataLoader ──▶ (delta, image) ──▶ MetadataCache, then each MetadataPublisher
+//! ```
+
+mod cache;
+mod feed;
+mod loader;
+mod publisher;
+
+pub use cache::{MetadataCache, NotApplied};
+pub use feed::FeedError;
+pub use loader::{LoaderFault, MetadataLoader};
+pub use publisher::MetadataPublisher;

@@ -1,0 +1,213 @@
+//! Follows the metadata feed of a controller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_pb::metadata::v1 as pb;
+use klamm_rpc::stubs::metadata::v1::metadata_feed_client::MetadataFeedClient;
+use klamm_rpc::{Backoff, Deadline, Lane, NodeAddress, RpcError};
+use klamm_types::Offset;
+use tonic::Streaming;
+use tonic::transport::Channel;
+use tracing::{debug, error, info, warn};
+
+use super::feed::{Feed, FeedError};
+use super::{MetadataCache, MetadataPublisher};
+use crate::controller_client::ControllerClient;
+
+/// How long opening the stream may take.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest event that is asked for, in bytes; a longer entry comes alone.
+const EVENT_BYTES_MAX: u32 = 4 << 20;
+
+/// The metadata cannot be understood: the node must stop, for what it would go on to serve is not the truth.
+#[derive(Debug, thiserror::Error)]
+#[error("the metadata after offset {applied} cannot be followed")]
+pub struct LoaderFault {
+    /// The last offset that was applied.
+    pub applied: Offset,
+    /// What is wrong with the next.
+    pub source: FeedError,
+}
+
+/// Brings the metadata of the cluster to this node: follows the active controller's feed from where the cache is,
+/// replays it, and tells everybody.
+///
+/// A stream that breaks is opened again, where the active controller now is, from the offset that was reached.
+pub struct MetadataLoader {
+    client: ControllerClient,
+    follower: Follower,
+}
+
+/// What moves to a thread for blocking work and back with each event.
+struct Follower {
+    cache: Arc<MetadataCache>,
+    feed: Feed,
+    publishers: Vec<Box<dyn MetadataPublisher>>,
+}
+
+enum Ended {
+    /// The stream is of no more use.
+    Broken(RpcError),
+    /// The stream made no sense.
+    Senseless(FeedError),
+    /// The active controller is elsewhere.
+    Moved,
+}
+
+impl MetadataLoader {
+    /// A loader that goes on from what `cache` has.
+    #[must_use]
+    pub fn new(client: ControllerClient, cache: Arc<MetadataCache>) -> Self {
+        let feed = Feed::new(cache.image());
+        Self { client, follower: Follower { cache, feed, publishers: Vec::new() } }
+    }
+
+    /// The same, with one more publisher after those that it has.
+    #[must_use]
+    pub fn with_publisher(mut self, publisher: impl MetadataPublisher) -> Self {
+        self.follower.publishers.push(Box::new(publisher));
+        self
+    }
+
+    /// Follows until `shutdown` completes.
+    ///
+    /// # Errors
+    /// [`LoaderFault`] if the metadata cannot be understood.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), LoaderFault> {
+        tokio::select! {
+            biased;
+            () = shutdown => Ok(()),
+            fault = self.follow() => Err(fault),
+        }
+    }
+
+    async fn follow(self) -> LoaderFault {
+        let Self { client, mut follower } = self;
+        let mut backoff = client.backoff();
+        loop {
+            let (address, channel) = match client.target() {
+                Ok(target) => target,
+                Err(error) => {
+                    debug!(%error, "no controller to follow");
+                    tokio::time::sleep(backoff.next_pause()).await;
+                    continue;
+                }
+            };
+            let (back, ended) = follower.follow_one(&client, &address, channel, &mut backoff).await;
+            follower = back;
+            let applied = follower.feed.provenance().last_offset;
+            match ended {
+                Ended::Senseless(source) if source.is_fatal() => {
+                    error!(%applied, error = %source, "the metadata cannot be followed");
+                    return LoaderFault { applied, source };
+                }
+                Ended::Senseless(error) => {
+                    warn!(controller = %address, %applied, %error, "metadata feed made no sense");
+                    client.on_failure(&address, &RpcError::Failed { message: error.to_string() });
+                }
+                Ended::Broken(error) => {
+                    debug!(controller = %address, %applied, %error, "metadata feed ended");
+                    client.on_failure(&address, &error);
+                }
+                Ended::Moved => {
+                    debug!(controller = %address, %applied, "metadata feed is elsewhere");
+                    continue;
+                }
+            }
+            tokio::time::sleep(backoff.next_pause()).await;
+        }
+    }
+}
+
+impl Follower {
+    /// Follows one stream to its end.
+    async fn follow_one(
+        mut self,
+        client: &ControllerClient,
+        address: &NodeAddress,
+        channel: Channel,
+        backoff: &mut Backoff,
+    ) -> (Self, Ended) {
+        let mut active = client.active_changes();
+        let mut stream = match self.open(client, channel).await {
+            Ok(stream) => stream,
+            Err(error) => return (self, Ended::Broken(error)),
+        };
+        self.feed.on_reconnected();
+        let mut is_new = true;
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = active.away_from(address) => return (self, Ended::Moved),
+                event = stream.message() => event,
+            };
+            let event = match event {
+                Ok(Some(event)) => event,
+                Ok(None) => {
+                    let reason = "the controller ended the stream".to_owned();
+                    return (self, Ended::Broken(RpcError::Lost { reason }));
+                }
+                Err(status) => return (self, Ended::Broken(status.into())),
+            };
+            if std::mem::take(&mut is_new) {
+                backoff.reset();
+                let applied = self.feed.provenance().last_offset;
+                info!(controller = %address, %applied, "following the metadata");
+            }
+            let (back, outcome) = self.take_off_runtime(event).await;
+            self = back;
+            if let Err(error) = outcome {
+                return (self, Ended::Senseless(error));
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        client: &ControllerClient,
+        channel: Channel,
+    ) -> Result<Streaming<pb::FollowEvent>, RpcError> {
+        let provenance = self.feed.provenance();
+        let identity = client.identity();
+        let request = pb::FollowRequest {
+            cluster_id: identity.cluster_id().to_owned(),
+            node_id: identity.node_id().0,
+            from_offset: provenance.last_offset.next().0,
+            previous_epoch: provenance.last_epoch,
+            event_bytes_max: EVENT_BYTES_MAX,
+        };
+        let bytes_max = Lane::Control.limits().message_bytes_max;
+        let mut feed = MetadataFeedClient::new(channel).max_decoding_message_size(bytes_max);
+        // Without a timeout in the request: the stream lasts.
+        Deadline::after(OPEN_TIMEOUT).run(feed.follow(request)).await
+    }
+
+    /// [`take`](Self::take) on a thread for blocking work: publishers write files.
+    async fn take_off_runtime(mut self, event: pb::FollowEvent) -> (Self, Result<(), FeedError>) {
+        let taken = tokio::task::spawn_blocking(move || {
+            let outcome = self.take(event);
+            (self, outcome)
+        });
+        match taken.await {
+            Ok(taken) => taken,
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is going down, and this task with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    fn take(&mut self, event: pb::FollowEvent) -> Result<(), FeedError> {
+        let Some(step) = self.feed.on_event(event)? else {
+            return Ok(());
+        };
+        self.cache.publish(Arc::clone(&step.image));
+        for publisher in &mut self.publishers {
+            publisher.publish(&step.delta, &step.image);
+        }
+        self.cache.on_applied(step.image.provenance.last_offset);
+        Ok(())
+    }
+}
