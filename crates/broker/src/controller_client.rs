@@ -10,9 +10,7 @@ use klamm_rpc::stubs::controller::v1::admin_client::AdminClient;
 use klamm_rpc::stubs::controller::v1::broker_lifecycle_client::BrokerLifecycleClient;
 use klamm_rpc::stubs::controller::v1::partition_control_client::PartitionControlClient;
 use klamm_rpc::stubs::controller::v1::quorum_client::QuorumClient;
-use klamm_rpc::{
-    Backoff, ChannelPool, Deadline, Lane, NodeAddress, NodeIdentity, RpcError,
-};
+use klamm_rpc::{Backoff, ChannelPool, Deadline, Lane, NodeAddress, NodeIdentity, RpcError};
 use klamm_types::{BrokerEpoch, BrokerId, Offset};
 use tokio::sync::watch;
 use tonic::transport::Channel;

@@ -80,7 +80,7 @@ impl FeedError {
 /// A step of the metadata: from the image before to the image after.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
-    pub(super) delta: MetadataDelta,
+    pub(super) delta: Arc<MetadataDelta>,
     pub(super) image: Arc<MetadataImage>,
 }
 
@@ -144,8 +144,7 @@ impl Feed {
                 return Err(FeedError::Gap { found, expected });
             }
             let batch = entry.batch.unwrap_or_default();
-            let records =
-                from_batch(batch).map_err(|source| FeedError::Entry { offset: found, source })?;
+            let records = from_batch(batch).map_err(|source| FeedError::Entry { offset: found, source })?;
             for record in &records {
                 delta.replay(record).map_err(|source| FeedError::Replay { offset: found, source })?;
             }
@@ -160,7 +159,7 @@ impl Feed {
 
     fn step_to(&mut self, delta: MetadataDelta, image: MetadataImage) -> Step {
         self.image = Arc::new(image);
-        Step { delta, image: Arc::clone(&self.image) }
+        Step { delta: Arc::new(delta), image: Arc::clone(&self.image) }
     }
 }
 

@@ -11,7 +11,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 use tracing::{debug, error, info, warn};
 
-use super::feed::{Feed, FeedError};
+use super::feed::{Feed, FeedError, Step};
 use super::{MetadataCache, MetadataPublisher};
 use crate::controller_client::ControllerClient;
 
@@ -19,6 +19,8 @@ use crate::controller_client::ControllerClient;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest event that is asked for, in bytes; a longer entry comes alone.
 const EVENT_BYTES_MAX: u32 = 4 << 20;
+/// How many records are replayed without a change of thread: some tens of microseconds of work.
+const INLINE_RECORDS_MAX: usize = 64;
 
 /// The metadata cannot be understood: the node must stop, for what it would go on to serve is not the truth.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +36,14 @@ pub struct LoaderFault {
 /// replays it, and tells everybody.
 ///
 /// A stream that breaks is opened again, where the active controller now is, from the offset that was reached.
+#[derive(Debug)]
 pub struct MetadataLoader {
     client: ControllerClient,
     follower: Follower,
 }
 
-/// What moves to a thread for blocking work and back with each event.
+/// What a stream feeds.
+#[derive(Debug)]
 struct Follower {
     cache: Arc<MetadataCache>,
     feed: Feed,
@@ -155,7 +159,7 @@ impl Follower {
                 let applied = self.feed.provenance().last_offset;
                 info!(controller = %address, %applied, "following the metadata");
             }
-            let (back, outcome) = self.take_off_runtime(event).await;
+            let (back, outcome) = self.take(event).await;
             self = back;
             if let Err(error) = outcome {
                 return (self, Ended::Senseless(error));
@@ -183,31 +187,57 @@ impl Follower {
         Deadline::after(OPEN_TIMEOUT).run(feed.follow(request)).await
     }
 
-    /// [`take`](Self::take) on a thread for blocking work: publishers write files.
-    async fn take_off_runtime(mut self, event: pb::FollowEvent) -> (Self, Result<(), FeedError>) {
-        let taken = tokio::task::spawn_blocking(move || {
-            let outcome = self.take(event);
-            (self, outcome)
-        });
-        match taken.await {
-            Ok(taken) => taken,
-            Err(failed) => match failed.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is going down, and this task with it.
-                Err(_) => std::future::pending().await,
-            },
-        }
-    }
-
-    fn take(&mut self, event: pb::FollowEvent) -> Result<(), FeedError> {
-        let Some(step) = self.feed.on_event(event)? else {
-            return Ok(());
+    /// Takes one event, and has everybody act on what it brings.
+    async fn take(mut self, event: pb::FollowEvent) -> (Self, Result<(), FeedError>) {
+        let (feed, outcome) = replay(self.feed, event).await;
+        self.feed = feed;
+        let step = match outcome {
+            Ok(Some(step)) => step,
+            Ok(None) => return (self, Ok(())),
+            Err(error) => return (self, Err(error)),
         };
         self.cache.publish(Arc::clone(&step.image));
         for publisher in &mut self.publishers {
-            publisher.publish(&step.delta, &step.image);
+            publisher.publish(&step.delta, &step.image).await;
         }
         self.cache.on_applied(step.image.provenance.last_offset);
-        Ok(())
+        (self, Ok(()))
+    }
+}
+
+/// What `event` comes to; a large one is replayed on a thread for such work.
+async fn replay(mut feed: Feed, event: pb::FollowEvent) -> (Feed, Result<Option<Step>, FeedError>) {
+    if records(&event) <= INLINE_RECORDS_MAX {
+        let outcome = feed.on_event(event);
+        return (feed, outcome);
+    }
+    let replayed = tokio::task::spawn_blocking(move || {
+        let outcome = feed.on_event(event);
+        (feed, outcome)
+    });
+    match replayed.await {
+        Ok(replayed) => replayed,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is going down, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// How many records an event brings; the end of a snapshot brings all of them to bear.
+fn records(event: &pb::FollowEvent) -> usize {
+    use pb::follow_event::Event;
+    use pb::snapshot_part::Part;
+    match &event.event {
+        Some(Event::Entries(entries)) => {
+            entries.entries.iter().filter_map(|entry| Some(entry.batch.as_ref()?.records.len())).sum()
+        }
+        Some(Event::Snapshot(part)) => match &part.part {
+            Some(Part::Chunk(chunk)) => chunk.records.len(),
+            Some(Part::Trailer(_)) => usize::MAX,
+            Some(Part::Header(_)) | None => 0,
+        },
+        Some(Event::Idle(_)) | None => 0,
     }
 }

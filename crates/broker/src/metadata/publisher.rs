@@ -1,24 +1,33 @@
 //! Who hears of new metadata.
 
+use std::fmt;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use klamm_metadata::{MetadataDelta, MetadataImage};
+
+use crate::ReplicaManager;
 
 /// Hears of every step of the metadata, in order and one at a time.
 ///
 /// Publishers are called in the order in which the loader was given them, after the
-/// [`MetadataCache`](super::MetadataCache) has the image. A step counts as applied when the last of them has returned.
-pub trait MetadataPublisher: Send + 'static {
-    /// The metadata went by `delta` to `image`. May write files, since it is called on a thread for such work; the
-    /// next step waits.
-    fn publish(&mut self, delta: &MetadataDelta, image: &Arc<MetadataImage>);
+/// [`MetadataCache`](super::MetadataCache) has the image. A step counts as applied when the last of them is done; the
+/// next step waits.
+pub trait MetadataPublisher: Send + fmt::Debug + 'static {
+    /// The metadata went by `delta` to `image`.
+    fn publish<'a>(
+        &'a mut self,
+        delta: &'a Arc<MetadataDelta>,
+        image: &'a Arc<MetadataImage>,
+    ) -> BoxFuture<'a, ()>;
 }
 
-impl<F> MetadataPublisher for F
-where
-    F: FnMut(&MetadataDelta, &Arc<MetadataImage>) + Send + 'static,
-{
-    fn publish(&mut self, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
-        self(delta, image);
+impl MetadataPublisher for Arc<ReplicaManager> {
+    fn publish<'a>(
+        &'a mut self,
+        delta: &'a Arc<MetadataDelta>,
+        image: &'a Arc<MetadataImage>,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(self.apply(Arc::clone(delta), Arc::clone(image)))
     }
 }
