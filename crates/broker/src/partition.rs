@@ -52,7 +52,7 @@ pub use offsets::{ListedOffset, OffsetQuery};
 pub use ports::{FetchOutcome, FollowerFetches, IsrProposals};
 pub use read::{PartitionRead, ReadFrom, ReadIsolation, ReadRequest};
 pub use role::Role;
-pub use waiters::{Interest, WakeUp, Watch};
+pub use waiters::{Interest, WakeUp, Wakes, Watch};
 
 use effects::StepIo;
 use waiters::Waiters;
@@ -210,7 +210,12 @@ impl PartitionHandle {
     /// Has `wake_up` woken whenever something happens that `interest` names, until the returned [`Watch`] is dropped.
     /// Watch first, then look, then sleep.
     pub fn watch(&self, interest: Interest, wake_up: &WakeUp) -> Watch {
-        self.shared.waiters.watch(interest, wake_up)
+        self.watch_with(interest, wake_up.as_wakes())
+    }
+
+    /// As [`watch`](Self::watch), for one who sleeps for many partitions and wants to know which of them it was.
+    pub fn watch_with(&self, interest: Interest, wakes: Arc<dyn Wakes>) -> Watch {
+        self.shared.waiters.watch(interest, wakes)
     }
 
     /// The metadata has a new image in which the partition or a broker of it changed. `config` is that image's.

@@ -1,5 +1,6 @@
 //! Who waits for a partition to change.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -30,16 +31,33 @@ impl WakeUp {
         self.0.notify_one();
     }
 
+    /// The sleeper, for partitions to wake.
+    pub(crate) fn as_wakes(&self) -> Arc<dyn Wakes> {
+        Arc::clone(&self.0) as Arc<dyn Wakes>
+    }
+
     /// Returns once it has been woken since this last returned. Of several that wait, one returns.
     pub async fn woken(&self) {
         self.0.notified().await;
     }
 }
 
+/// Something that a partition can wake: by itself, or as one of many that share a sleeper.
+pub trait Wakes: Send + Sync + fmt::Debug {
+    /// Something has happened. Called with the partition's lock held: takes note of it and returns.
+    fn wake(&self);
+}
+
+impl Wakes for Notify {
+    fn wake(&self) {
+        self.notify_one();
+    }
+}
+
 /// The waiters of one partition. A slot is free when it is `None`.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    slots: Mutex<Vec<Option<(Interest, WakeUp)>>>,
+    slots: Mutex<Vec<Option<(Interest, Arc<dyn Wakes>)>>>,
 }
 
 /// Ends the waiting when it is dropped.
@@ -51,9 +69,9 @@ pub struct Watch {
 }
 
 impl Waiters {
-    pub(crate) fn watch(self: &Arc<Self>, interest: Interest, wake_up: &WakeUp) -> Watch {
+    pub(crate) fn watch(self: &Arc<Self>, interest: Interest, wakes: Arc<dyn Wakes>) -> Watch {
         let mut slots = self.lock();
-        let entry = Some((interest, wake_up.clone()));
+        let entry = Some((interest, wakes));
         let slot = match slots.iter().position(Option::is_none) {
             Some(free) => {
                 slots[free] = entry;
@@ -69,14 +87,14 @@ impl Waiters {
 
     /// Wakes who waits for `what`; a change for consumers is one for followers, too.
     pub(crate) fn wake(&self, what: Interest) {
-        for (interest, wake_up) in self.lock().iter().flatten() {
+        for (interest, wakes) in self.lock().iter().flatten() {
             if what == Interest::Committed || *interest == Interest::Anything {
-                wake_up.wake();
+                wakes.wake();
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Option<(Interest, WakeUp)>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<(Interest, Arc<dyn Wakes>)>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
