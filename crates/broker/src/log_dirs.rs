@@ -112,7 +112,7 @@ fn log_report(report: &StartReport) {
     for dir in &report.dirs {
         match &dir.result {
             Err(error) => {
-                tracing::error!(dir = %dir.path.display(), %error, "a log directory is not in service")
+                tracing::error!(dir = %dir.path.display(), %error, "a log directory is not in service");
             }
             Ok(content) => {
                 for log in &content.logs {

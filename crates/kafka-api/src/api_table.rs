@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::cluster::Cluster;
+use crate::data_rows::DataParts;
 use crate::errors::TableError;
 use crate::handlers::api_versions::{FeatureSource, Features, FinalizedFeature, SupportedFeature};
 use crate::handlers::describe_cluster::DescribeClusterHandler;
@@ -16,6 +17,8 @@ pub struct ApiParts {
     pub cluster: Arc<Cluster>,
     /// The features that this binary supports, as ApiVersions tells them.
     pub supported_features: Vec<SupportedFeature>,
+    /// The partitions, and what else the APIs need that touch records.
+    pub data: DataParts,
 }
 
 /// The table of a broker's listeners.
@@ -23,8 +26,8 @@ pub struct ApiParts {
 /// # Errors
 /// Two handlers for one API, or one for versions that do not exist.
 pub fn api_table(parts: ApiParts) -> Result<ApiTable, TableError> {
-    let ApiParts { cluster, supported_features } = parts;
-    ApiTable::builder()
+    let ApiParts { cluster, supported_features, data } = parts;
+    data.add_rows(ApiTable::builder())
         .handler(MetadataHandler::new(cluster.clone()))
         .handler(DescribeClusterHandler::new(cluster.clone()))
         .handler(FindCoordinatorHandler)

@@ -1,0 +1,89 @@
+//! DescribeProducers (61): the producers that partitions remember, by which hanging transactions are found (KIP-664).
+
+use std::sync::Arc;
+
+use klamm_log::ProducerEntry;
+use klamm_metadata::MetadataImage;
+use klamm_protocol::messages::describe_producers_response::{
+    PartitionResponse, ProducerState, TopicResponse,
+};
+use klamm_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};
+use klamm_protocol::{ErrorCode, VersionRange};
+use klamm_types::{ProducerId, TopicName};
+
+use crate::context::RequestContext;
+use crate::data_plane::DataPlane;
+use crate::fetch_session::TopicKey;
+use crate::partition_codes::not_serving_code;
+use crate::table::{Access, Answer, Handler, Operation, Ticket};
+
+/// The handler.
+#[derive(Debug)]
+pub(crate) struct DescribeProducersHandler {
+    plane: Arc<DataPlane>,
+}
+
+impl DescribeProducersHandler {
+    /// A handler over these partitions.
+    pub(crate) fn new(plane: Arc<DataPlane>) -> Self {
+        Self { plane }
+    }
+
+    fn find(
+        &self,
+        image: &MetadataImage,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Vec<ProducerState>, ErrorCode> {
+        if TopicName::new(topic).is_err() {
+            return Err(ErrorCode::InvalidTopicException);
+        }
+        let topic = DataPlane::topic(image, &TopicKey::Name(topic.into()))?;
+        let partition = self.plane.partition(&topic, partition)?;
+        let producers = partition.describe_producers().map_err(|error| not_serving_code(&error))?;
+        Ok(producers.into_iter().map(|(id, entry)| state_of(id, &entry)).collect())
+    }
+}
+
+fn state_of(id: ProducerId, entry: &ProducerEntry) -> ProducerState {
+    ProducerState {
+        producer_id: id.0,
+        producer_epoch: i32::from(entry.epoch.0),
+        last_sequence: entry.last_sequence(),
+        last_timestamp: entry.last_timestamp.0,
+        coordinator_epoch: entry.coordinator_epoch.0,
+        current_txn_start_offset: entry.txn_first_offset.map_or(-1, |offset| offset.0),
+    }
+}
+
+impl Handler for DescribeProducersHandler {
+    type Request = DescribeProducersRequest;
+
+    const VERSIONS: VersionRange = DescribeProducersRequest::VERSIONS;
+    const ACCESS: Access = Access::Topic(Operation::Read);
+
+    fn handle(
+        &self,
+        _context: RequestContext,
+        request: DescribeProducersRequest,
+    ) -> Ticket<DescribeProducersResponse> {
+        let image = self.plane.image();
+        let topics = request.topics.into_iter().map(|topic| {
+            let answer = |partition_index: &i32| {
+                let partition_index = *partition_index;
+                match self.find(&image, &topic.name, partition_index) {
+                    Ok(active_producers) => {
+                        PartitionResponse { partition_index, active_producers, ..Default::default() }
+                    }
+                    Err(code) => {
+                        PartitionResponse { partition_index, error_code: code as i16, ..Default::default() }
+                    }
+                }
+            };
+            let partitions = topic.partition_indexes.iter().map(answer).collect();
+            TopicResponse { name: topic.name, partitions }
+        });
+        let topics = topics.collect();
+        Ticket::ready(Answer::Response(DescribeProducersResponse { throttle_time_ms: 0, topics }))
+    }
+}
