@@ -15,6 +15,7 @@
 //! The bytes that an answer carries are those that the transport received, not a copy. What is in flight is bounded by
 //! the windows of the stream: a session reads its next message when the partitions have taken the last.
 
+mod peers;
 mod session;
 mod standing;
 pub(crate) mod wire;
@@ -32,6 +33,7 @@ use tokio::task::JoinSet;
 
 use crate::partition::{FollowerFetches, PartitionHandle};
 
+pub use peers::MetadataPeers;
 use session::{Session, SessionTask};
 use wire::PartitionKey;
 
