@@ -30,6 +30,20 @@ pub struct LogDirs {
     pub(crate) manager: Arc<LogManager>,
     statuses: watch::Sender<Vec<LogDirStatus>>,
     previous_broker_epoch: Option<BrokerEpoch>,
+    recovery: RecoveryVerdict,
+    is_complete: bool,
+}
+
+/// What the start found in the log directories, for the broker's registration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecoveryVerdict {
+    /// All was closed in an orderly way.
+    Clean,
+    /// A crash, but everything that was on disk is there and whole.
+    CrashedDurable,
+    /// Something that was acknowledged may be gone: a directory is missing, a log does not open, flushed bytes are
+    /// damaged.
+    Lossy,
 }
 
 impl LogDirs {
@@ -58,6 +72,8 @@ impl LogDirs {
             manager: Arc::new(manager),
             statuses,
             previous_broker_epoch: previous_broker_epoch(&report),
+            recovery: recovery_verdict(&report),
+            is_complete: report.dirs.iter().all(|dir| dir.result.is_ok()),
         };
         dirs.listen();
         Ok(dirs)
@@ -105,6 +121,17 @@ impl LogDirs {
     #[must_use]
     pub fn previous_broker_epoch(&self) -> Option<BrokerEpoch> {
         self.previous_broker_epoch
+    }
+
+    /// What the start found.
+    #[must_use]
+    pub fn recovery_verdict(&self) -> RecoveryVerdict {
+        self.recovery
+    }
+
+    /// Whether all configured directories came into service at the start.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_complete
     }
 }
 
@@ -154,4 +181,19 @@ fn previous_broker_epoch(report: &StartReport) -> Option<BrokerEpoch> {
     let mut epochs = report.dirs.iter().map(epoch_of);
     let first = epochs.next()??;
     epochs.all(|epoch| epoch == Some(first)).then_some(first).filter(|epoch| *epoch != BrokerEpoch::NONE)
+}
+
+fn recovery_verdict(report: &StartReport) -> RecoveryVerdict {
+    let is_whole = |dir: &klamm_log::DirStart| {
+        let content = dir.result.as_ref().ok();
+        content.is_some_and(|content| {
+            let mut logs = content.logs.iter().map(|log| log.result.as_ref());
+            logs.all(|log| log.is_ok_and(|report| report.damage.is_empty()))
+        })
+    };
+    match report.dirs.iter().all(is_whole) {
+        false => RecoveryVerdict::Lossy,
+        true if previous_broker_epoch(report).is_some() => RecoveryVerdict::Clean,
+        true => RecoveryVerdict::CrashedDurable,
+    }
 }

@@ -32,8 +32,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use arc_swap::ArcSwap;
 use klamm_log::{FlushListener, FlushQueue, Log};
 use klamm_replica::{
-    AppendTicket, BrokerStates, DeletionTicket, Effects, Event, LogPosition, LogPositionError, Registration,
-    Replica, ReplicaConfig,
+    AppendTicket, BrokerStates, DeletionTicket, Durability, Effects, Event, LogPosition, LogPositionError,
+    Registration, Replica, ReplicaConfig,
 };
 use klamm_types::{BrokerEpoch, BrokerId, Offset, Timestamp, TopicId, TopicPartition};
 
@@ -103,6 +103,8 @@ struct State {
     ticket: u64,
     /// When the timer is set to, if it is.
     wakeup: Option<Timestamp>,
+    /// When the replica was last ticked.
+    ticked_at: Timestamp,
     /// The settings last told to the replica.
     config: ReplicaConfig,
     /// The partition is no longer this broker's.
@@ -162,6 +164,7 @@ impl PartitionHandle {
                 deletions: HashMap::default(),
                 ticket: 0,
                 wakeup: None,
+                ticked_at: Timestamp::NONE,
                 config,
                 closed: false,
             }),
@@ -221,12 +224,17 @@ impl PartitionHandle {
     /// The metadata has a new image in which the partition or a broker of it changed. `config` is that image's.
     pub(crate) fn on_image(&self, config: ReplicaConfig, registration: Registration, brokers: BrokerStates) {
         let Ok(mut state) = self.enter() else { return };
+        if state.closed {
+            return;
+        }
         // The settings first: a proposal may have been decided under a minimum that only they tell (replication.md 8).
         if state.config != config {
             state.config = config;
             self.run(&mut state, Event::ConfigChanged(config), &mut StepIo::default());
         }
         self.run(&mut state, Event::RegistrationChanged { registration, brokers }, &mut StepIo::default());
+        self.shared.log.set_retention(state.replica.is_leader());
+        self.adopt_log_start(&mut state);
         self.leave(state);
     }
 
@@ -236,13 +244,20 @@ impl PartitionHandle {
         if state.wakeup == Some(at) {
             state.wakeup = None;
         }
+        state.ticked_at = self.now();
         self.run(&mut state, Event::Tick, &mut StepIo::default());
         self.leave(state);
     }
 
-    /// Retention may have removed segments.
-    pub(crate) fn on_retention(&self) {
+    /// Time has passed: takes note of what retention removed, and asks again for a flush that a full disk may have
+    /// refused.
+    pub(crate) fn tend(&self) {
         let Ok(mut state) = self.enter() else { return };
+        let log = &self.shared.log;
+        let waits = log.flushed_end_offset() < log.log_end_offset();
+        if waits && state.config.durability == Durability::Flushed && !state.closed {
+            self.shared.flush_queue.request(log);
+        }
         self.adopt_log_start(&mut state);
         self.leave(state);
     }
@@ -309,15 +324,22 @@ impl PartitionHandle {
         self.leave(state);
     }
 
-    /// Takes the lock.
+    /// Takes the lock, unless a step has panicked: then nobody is served any more, and who waits is told so.
     fn enter(&self) -> Result<MutexGuard<'_, State>, Poisoned> {
-        self.shared.state.lock().map_err(|_| Poisoned)
+        self.shared.state.lock().map_err(|poisoned| {
+            let mut state = poisoned.into_inner();
+            state.appends.clear();
+            state.deletions.clear();
+            let failed = Role { is_failed: true, is_leader: false, ..Role::clone(&self.shared.role.load()) };
+            self.shared.role.store(Arc::new(failed));
+            Poisoned
+        })
     }
 
     /// Publishes what the steps changed, sets the timer, and lets go of the lock.
     fn leave(&self, mut state: MutexGuard<'_, State>) {
         self.publish_role(&state);
-        if let Some(at) = state.replica.next_wakeup()
+        if let Some(at) = state.replica.next_wakeup(state.ticked_at)
             && state.wakeup.is_none_or(|set| at < set)
             && !state.closed
         {

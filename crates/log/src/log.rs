@@ -1,6 +1,6 @@
 //! The log of one partition.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use klamm_record::BatchHeader;
@@ -52,6 +52,8 @@ pub struct Log {
     pub(crate) bound: Mutex<BoundPositions>,
     /// What recovery found damaged below the flush point, by offset.
     pub(crate) damage: RwLock<Vec<DamagedRange>>,
+    /// Segments go only because they lie below the log start.
+    keeps_all: AtomicBool,
     pub(crate) writer: Mutex<Writer>,
 }
 
@@ -203,6 +205,7 @@ impl Log {
             flush: FlushState::default(),
             bound: Mutex::default(),
             damage: RwLock::new(parts.damage),
+            keeps_all: AtomicBool::new(false),
             writer: Mutex::new(Writer {
                 producers: parts.producers,
                 active: parts.active,
@@ -244,6 +247,16 @@ impl Log {
     /// Puts other settings in force, from the next append on.
     pub fn set_config(&self, config: Arc<LogConfig>) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Whether age and size make segments go, as they do at first. They do not in a follower's log, whose start moves
+    /// with its leader's alone.
+    pub fn set_retention(&self, is_on: bool) {
+        self.keeps_all.store(!is_on, Ordering::Relaxed);
+    }
+
+    pub(crate) fn keeps_all(&self) -> bool {
+        self.keeps_all.load(Ordering::Relaxed)
     }
 
     /// The first offset that is still there.

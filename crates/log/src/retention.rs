@@ -105,7 +105,7 @@ impl Log {
         let segments = self.segments();
         let high_watermark = self.high_watermark();
         let log_start = self.log_start_offset();
-        let delete = config.cleanup_policy.delete;
+        let delete = config.cleanup_policy.delete && !self.keeps_all();
         let mut surplus = match config.retention_bytes {
             Some(keep) if delete => self.size_bytes().saturating_sub(keep),
             _ => 0,

@@ -183,7 +183,7 @@ pub enum IsrAnswer {
 /// **Order.** The body completes each log-writing effect ([`Append`](crate::Effect::Append),
 /// [`AppendAsFollower`](crate::Effect::AppendAsFollower), [`TruncateTo`](crate::Effect::TruncateTo),
 /// [`TruncateFullyAndStartAt`](crate::Effect::TruncateFullyAndStartAt)) and feeds its outcome (`Appended`,
-/// `AppendDropped`, `AppendedAsFollower`, `Truncated` or `LogFailed`) before any other event. Flushes,
+/// `AppendDropped`, `AppendedAsFollower`, `FollowerAppendDropped`, `Truncated` or `LogFailed`) before any other event. Flushes,
 /// fetches and proposals complete whenever they do, or never.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -218,6 +218,9 @@ pub enum Event {
         /// The new log end.
         log_end_offset: Offset,
     },
+    /// The log did not take the records of a fetch answer, and is as before (a full disk, records that do not go on
+    /// where it ends): they are asked for again, later.
+    FollowerAppendDropped,
     /// The log was truncated.
     Truncated {
         /// The new log end: the target, or the end of the last whole batch before it.

@@ -192,11 +192,11 @@ impl Follower {
             self.back_off(step);
             return;
         }
-        self.failures = 0;
         if records.end_offset > partition.log.log_end_offset {
             partition.operation = Some(LogOperation::AppendAsFollower(records));
             step.push(Effect::AppendAsFollower { fetch: id });
         } else {
+            self.failures = 0;
             self.adopt_bounds(&records, partition, step);
         }
     }
@@ -221,6 +221,7 @@ impl Follower {
         partition: &mut Partition,
         step: &mut Step<'_>,
     ) {
+        self.failures = 0;
         let log = &mut partition.log;
         for start in &records.epoch_starts {
             log.epochs.assign(start.epoch, start.start_offset);
@@ -342,7 +343,7 @@ impl Follower {
         self.back_off(step);
     }
 
-    fn back_off(&mut self, step: &mut Step<'_>) {
+    pub(crate) fn back_off(&mut self, step: &mut Step<'_>) {
         self.failures = self.failures.saturating_add(1);
         self.fetch = FetchState::BackingOff { until: step.now.plus_millis(backoff_ms(self.failures)) };
     }

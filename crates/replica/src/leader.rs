@@ -202,17 +202,24 @@ impl Leader {
     }
 
     /// When time alone will next change something.
-    pub(crate) fn next_wakeup(&self, partition: &Partition) -> Option<Timestamp> {
+    pub(crate) fn next_wakeup(&self, partition: &Partition, ticked_at: Timestamp) -> Option<Timestamp> {
         let retry = self.isr.pending().and_then(|pending| match pending.delivery {
             Delivery::RetryAt(at) => Some(at),
             Delivery::Sent | Delivery::AwaitingMetadata => None,
         });
         // Members that fall out of the set, and others that then no longer hold back the high watermark.
         let log_end_offset = partition.log.log_end_offset;
-        let lagging = |progress: &&FollowerProgress| !progress.holds_all(log_end_offset);
         let lag_ms = partition.config.replica_lag_time_max_ms.saturating_add(1);
-        let lag = self.followers.values().filter(lagging).filter_map(FollowerProgress::caught_up_at);
-        let lag = lag.map(|at| at.plus_millis(lag_ms)).min();
+        let may_propose = self.isr.pending().is_none();
+        let lag = self.followers.iter().filter_map(|(broker, progress)| {
+            let ends = progress.caught_up_at()?.plus_millis(lag_ms);
+            let is_lagging = !progress.holds_all(log_end_offset);
+            // A tick makes a member leave, unless another change is under way. Of the others it could only say once
+            // that they have dropped out.
+            let changes = ends > ticked_at || (may_propose && self.isr.committed().contains(broker));
+            (is_lagging && changes).then_some(ends)
+        });
+        let lag = lag.min();
         [retry, lag, self.acks.next_deadline(), self.deletions.next_deadline()].into_iter().flatten().min()
     }
 

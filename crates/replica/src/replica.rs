@@ -209,6 +209,7 @@ impl Replica {
             Event::AppendedAsFollower { log_end_offset } => {
                 self.on_appended_as_follower(log_end_offset, step);
             }
+            Event::FollowerAppendDropped => self.on_follower_append_dropped(step),
             Event::Truncated { log_end_offset } => self.on_truncated(log_end_offset, step),
             Event::Flushed(token) => self.on_flushed(token, step),
             Event::FollowerFetched { ticket, fetch } => self.on_follower_fetched(ticket, &fetch, step),
@@ -405,6 +406,16 @@ impl Replica {
         };
         assert_eq!(records.end_offset, log_end_offset, "the log took other records than the leader sent");
         follower.on_appended(records, &mut self.partition, step);
+    }
+
+    fn on_follower_append_dropped(&mut self, step: &mut Step<'_>) {
+        let operation = self.partition.operation.take();
+        let (Some(LogOperation::AppendAsFollower(_)), Role::Follower(follower)) =
+            (&operation, &mut self.role)
+        else {
+            panic!("a follower's append is dropped while {operation:?} is under way");
+        };
+        follower.back_off(step);
     }
 
     fn on_truncated(&mut self, log_end_offset: Offset, step: &mut Step<'_>) {

@@ -140,7 +140,7 @@ fn nobody_is_asked_while_nobody_leads() {
     let effects = solo.step(image(registration(0, &[], 6, 6)));
     assert_eq!(effects, [Effect::CancelFetch(FetchId(1))]);
     assert_eq!(solo.step(Event::Tick), []);
-    assert_eq!(solo.replica.next_wakeup(), None);
+    assert_eq!(solo.replica.next_wakeup(Timestamp(0)), None);
     let mut elsewhere = registration(2, &[2, 3], 7, 7);
     elsewhere.replicas.remove(0);
     assert_eq!(solo.step(image(elsewhere)), []);
@@ -289,7 +289,7 @@ fn a_refusal_that_time_heals_backs_off() {
         let mut solo = Solo::following(three_epochs());
         for (id, wait_ms) in (1..).zip([5, 10, 20, 40, 80, 160, 200, 200]) {
             assert_eq!(solo.step(refused(id, refusal)), [], "{refusal:?}");
-            assert_eq!(solo.replica.next_wakeup(), Some(Timestamp(solo.now + wait_ms)));
+            assert_eq!(solo.replica.next_wakeup(Timestamp(0)), Some(Timestamp(solo.now + wait_ms)));
             solo.now += wait_ms - 1;
             assert_eq!(solo.step(Event::Tick), []);
             solo.now += 1;
@@ -306,7 +306,11 @@ fn news_of_the_metadata_end_a_back_off() {
     assert_eq!(effects, [fetches(2, 2, fetch(5, 10, 4, 0, 2))]);
     solo.step(answered(2, FetchAnswer::Records(records(10, &[], 2, 0))));
     solo.step(answered(3, FetchAnswer::Unreachable));
-    assert_eq!(solo.replica.next_wakeup(), Some(Timestamp(solo.now + 5)), "success starts the count anew");
+    assert_eq!(
+        solo.replica.next_wakeup(Timestamp(0)),
+        Some(Timestamp(solo.now + 5)),
+        "success starts the count anew"
+    );
 }
 
 #[test]
@@ -340,7 +344,7 @@ fn an_answer_that_makes_no_sense_is_not_taken() {
         let alarm = Effect::RaiseAlarm(Alarm::MalformedFetchAnswer { offset: Offset(10) });
         assert_eq!(solo.step(answered(1, answer)), [alarm], "{what}");
         assert_eq!(solo.log_end(), 10, "{what}");
-        assert_eq!(solo.replica.next_wakeup(), Some(Timestamp(solo.now + 5)), "{what}");
+        assert_eq!(solo.replica.next_wakeup(Timestamp(0)), Some(Timestamp(solo.now + 5)), "{what}");
     }
 }
 
@@ -424,4 +428,18 @@ fn a_recovered_log_must_be_sound() {
     assert_eq!(error, Some(flushed));
     assert_eq!(log(3, 0, 8, &[(1, 3)]).high_watermark(), Offset(3), "the hint is brought within the log");
     assert_eq!(log(3, 99, 8, &[(1, 3)]).high_watermark(), Offset(8));
+}
+
+#[test]
+fn records_that_the_log_does_not_take_are_asked_for_again() {
+    let mut solo = Solo::following(three_epochs());
+    for (id, wait_ms) in (1..).zip([5, 10, 20]) {
+        let effects = solo.step(answered(id, FetchAnswer::Records(records(12, &[(5, 10)], 2, 0))));
+        assert_eq!(effects, [Effect::AppendAsFollower { fetch: FetchId(id) }]);
+        assert_eq!(solo.step(Event::FollowerAppendDropped), []);
+        assert_eq!(solo.log_end(), 10);
+        assert_eq!(solo.replica.next_wakeup(Timestamp(0)), Some(Timestamp(solo.now + wait_ms)));
+        solo.now += wait_ms;
+        assert_eq!(solo.step(Event::Tick), [fetches(id + 1, 2, fetch(5, 10, 4, 0, 2))]);
+    }
 }

@@ -122,7 +122,7 @@ fn a_lost_proposal_is_sent_again_as_it_was() {
     for wait_ms in [5, 10, 20, 40, 80, 160, 200, 200] {
         assert_eq!(solo.step(answer(proposed.id, IsrAnswer::Lost)), []);
         assert_eq!(solo.maximal_isr(), set(&[1, 2, 3]), "it may have been applied");
-        assert_eq!(solo.replica.next_wakeup(), Some(Timestamp(solo.now + wait_ms)));
+        assert_eq!(solo.replica.next_wakeup(Timestamp(0)), Some(Timestamp(solo.now + wait_ms)));
         solo.now += wait_ms - 1;
         assert_eq!(solo.step(Event::Tick), []);
         solo.now += 1;
@@ -300,7 +300,7 @@ fn a_member_that_lags_is_proposed_to_leave_and_waited_for_until_it_has() {
     solo.fetch(2, 1, 1);
     solo.now += 10_000;
     assert_eq!(solo.step(Event::Tick), []);
-    assert_eq!(solo.replica.next_wakeup(), Some(Timestamp(solo.now + 1)));
+    assert_eq!(solo.replica.next_wakeup(Timestamp(0)), Some(Timestamp(solo.now + 1)));
     solo.now += 1;
     let proposed = proposal(&solo.step(Event::Tick));
     assert_eq!(members(&proposed), [(1, 11), (2, 12)]);
@@ -339,7 +339,7 @@ fn an_idle_partition_needs_no_clock() {
     let mut solo = Solo::leading(&[1, 2, 3]);
     solo.fetch(2, 0, -1);
     solo.fetch(3, 0, -1);
-    assert_eq!(solo.replica.next_wakeup(), None);
+    assert_eq!(solo.replica.next_wakeup(Timestamp(0)), None);
     solo.now += 1_000_000;
     assert_eq!(solo.step(Event::Tick), []);
 }
@@ -365,4 +365,36 @@ fn an_uncleanly_elected_leader_confirms_before_anybody_joins() {
     assert_eq!(solo.fetch(2, 5, 0).len(), 1, "an answer, no proposal");
     let effects = solo.step(accept(confirmation.id, 3, 4, &[1]));
     assert_eq!(members(&proposal(&effects)), [(1, 11), (2, 12)]);
+}
+
+#[test]
+fn a_follower_that_is_out_asks_for_one_tick_only() {
+    let mut solo = Solo::leading(&[1, 2]);
+    solo.fetch(2, 0, -1);
+    solo.append(1, 1);
+    solo.flush();
+    solo.now += 10_001;
+    let proposed = proposal(&solo.step(Event::Tick));
+    let proposed_at = solo.now;
+    assert_eq!(
+        solo.replica.next_wakeup(Timestamp(proposed_at)),
+        Some(Timestamp(31_000)),
+        "the append's deadline"
+    );
+    solo.step(accept(proposed.id, 1, 2, &[1]));
+    assert_eq!(solo.replica.next_wakeup(Timestamp(proposed_at)), None, "a tick could change nothing");
+}
+
+#[test]
+fn a_member_that_was_away_while_nothing_happened_is_due_at_once() {
+    let mut solo = Solo::leading(&[1, 2]);
+    solo.fetch(2, 0, -1);
+    solo.now += 1_000_000;
+    assert_eq!(solo.step(Event::Tick), []);
+    let ticked_at = solo.now;
+    solo.now += 5;
+    solo.append(1, 1);
+    let due = solo.replica.next_wakeup(Timestamp(ticked_at));
+    assert!(due.is_some_and(|due| due.0 <= solo.now), "{due:?}");
+    assert_eq!(members(&proposal(&solo.step(Event::Tick))), [(1, 11)]);
 }

@@ -154,7 +154,11 @@ fn more_required_than_there_are_replicas_means_all() {
 fn a_wait_ends_at_its_deadline() {
     let mut solo = Solo::leading(&[1, 2]);
     solo.append(1, 1);
-    assert_eq!(solo.replica.next_wakeup(), Some(Timestamp(11_001)), "the follower's lag window ends first");
+    assert_eq!(
+        solo.replica.next_wakeup(Timestamp(0)),
+        Some(Timestamp(11_001)),
+        "the follower's lag window ends first"
+    );
     solo.now += 30_000;
     solo.fetch(2, 0, -1);
     let effects = solo.step(Event::Tick);
@@ -202,7 +206,7 @@ fn a_failed_log_ends_everything() {
     let effects = solo.step(Event::FollowerFetched { ticket, fetch });
     assert_eq!(effects, [Effect::RefuseFetch { ticket, refusal }]);
     assert_eq!(solo.replica.read_bounds(Timestamp(0), FOREVER), Err(ReadRefusal::LogFailed));
-    assert_eq!(solo.replica.next_wakeup(), None);
+    assert_eq!(solo.replica.next_wakeup(Timestamp(0)), None);
 }
 
 #[test]
@@ -329,7 +333,7 @@ fn a_follower_about_to_join_is_waited_for() {
     solo.fetch(2, 1, 1);
     solo.fetch(3, 1, 1);
     assert_eq!(solo.high_watermark(), 0, "broker 4 held everything a moment ago");
-    assert_eq!(solo.replica.next_wakeup(), Some(Timestamp(11_001)));
+    assert_eq!(solo.replica.next_wakeup(Timestamp(0)), Some(Timestamp(11_001)));
     solo.now += 10_001;
     assert_eq!(solo.step(Event::Tick)[0], advances(1), "broker 4 has had its chance");
 }

@@ -8,7 +8,7 @@ use klamm_replica::{
     Acknowledged, Alarm, AppendError, AppendTicket, DeletionError, DeletionTicket, Effect, Event,
     FetchBounds, FetchRefusal,
 };
-use klamm_types::{LeaderEpoch, Offset};
+use klamm_types::{LeaderEpoch, Offset, Timestamp};
 
 use super::{Interest, PartitionHandle, State};
 
@@ -31,6 +31,8 @@ pub(super) struct StepIo {
     pub(super) deleted: Option<Result<Offset, DeletionError>>,
     /// The records of the fetch answer.
     pub(super) fetched: Bytes,
+    /// Where the first batch of them starts.
+    pub(super) fetched_base: Option<Offset>,
     /// The answer to a follower's fetch.
     pub(super) follower: Option<Result<FetchBounds, FetchRefusal>>,
 }
@@ -102,8 +104,7 @@ impl PartitionHandle {
             // No append is asked for but with its records.
             return Event::AppendDropped { ticket };
         };
-        let now = self.shared.around.clock.wall();
-        match self.shared.log.append_as_leader(&mut records, epoch, origin, now) {
+        match self.shared.log.append_as_leader(&mut records, epoch, origin, self.wall()) {
             Ok(info) => {
                 io.appended = Some(info);
                 Event::Appended {
@@ -125,21 +126,50 @@ impl PartitionHandle {
 
     fn append_as_follower(&self, io: &mut StepIo) -> Event {
         let records = std::mem::take(&mut io.fetched);
-        let now = self.shared.around.clock.wall();
-        match self.shared.log.append_as_follower(&records, now) {
+        let log = &self.shared.log;
+        let (start, end) = (log.log_start_offset(), log.log_end_offset());
+        let within = io.fetched_base.filter(|base| *base < end && start == end);
+        // A log that starts within a batch has all of it, as its leader's has.
+        if let Some(base) = within
+            && let Err(error) = log.truncate_fully_and_start_at(base, self.wall())
+        {
+            return self.fail("start within a batch", &error);
+        }
+        let appended = log.append_as_follower(&records, self.wall());
+        if within.is_some() {
+            let restored = match &appended {
+                Ok(_) => {
+                    log.advance_high_watermark(start);
+                    log.advance_log_start(start).map(|_| ())
+                }
+                Err(_) => log.truncate_fully_and_start_at(start, self.wall()),
+            };
+            if let Err(error) = restored {
+                return self.fail("start within a batch", &error);
+            }
+        }
+        match appended {
             Ok(info) => {
                 self.shared.around.metrics.replication_bytes_in.add(records.len() as u64);
                 Event::AppendedAsFollower { log_end_offset: info.last_offset.next() }
             }
-            Err(error) => {
+            Err(error @ (LogAppendError::Storage(_) | LogAppendError::Offline(_))) => {
                 tracing::error!(partition = %self.shared.partition, %error, "a follower's append failed");
                 Event::LogFailed
+            }
+            Err(error) => {
+                tracing::warn!(partition = %self.shared.partition, %error, "a follower's append was refused");
+                Event::FollowerAppendDropped
             }
         }
     }
 
+    fn wall(&self) -> Timestamp {
+        self.shared.around.clock.wall()
+    }
+
     fn truncate_to(&self, offset: Offset) -> Event {
-        match self.shared.log.truncate_to(offset, self.shared.around.clock.wall()) {
+        match self.shared.log.truncate_to(offset, self.wall()) {
             Ok(log_end_offset) => {
                 tracing::info!(partition = %self.shared.partition, %offset, %log_end_offset, "truncated");
                 Event::Truncated { log_end_offset }
@@ -149,7 +179,7 @@ impl PartitionHandle {
     }
 
     fn restart_at(&self, offset: Offset) -> Event {
-        match self.shared.log.truncate_fully_and_start_at(offset, self.shared.around.clock.wall()) {
+        match self.shared.log.truncate_fully_and_start_at(offset, self.wall()) {
             Ok(()) => {
                 tracing::info!(partition = %self.shared.partition, %offset, "started anew");
                 Event::Truncated { log_end_offset: offset }

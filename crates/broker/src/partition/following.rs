@@ -1,6 +1,5 @@
 //! Where other nodes' words come in: fetches of followers, answers of leaders and of the controller.
 
-use bytes::Bytes;
 use klamm_log::{FetchIsolation, LogSlice, ReadError};
 use klamm_record::{BatchError, Batches};
 use klamm_replica::{
@@ -61,37 +60,45 @@ impl PartitionHandle {
     /// A fetch of this follower was answered. Records are checked and written before this returns. A refusal may make
     /// the log truncate, which waits for the disk: give those to a thread that may wait.
     pub fn on_fetch_answer(&self, id: FetchId, outcome: FetchOutcome) {
-        let (answer, fetched) = self.fetch_answer(outcome);
+        let (answer, mut io) = self.fetch_answer(outcome);
         let Ok(mut state) = self.enter() else { return };
-        let mut io = StepIo { fetched, ..StepIo::default() };
         self.run(&mut state, Event::FetchAnswered { fetch: id, answer }, &mut io);
         self.leave(state);
     }
 
     /// Checks an answer before the lock is taken: records that are damaged count as no answer.
-    fn fetch_answer(&self, outcome: FetchOutcome) -> (FetchAnswer, Bytes) {
-        match outcome {
-            FetchOutcome::Refused(refusal) => (FetchAnswer::Refused(refusal), Bytes::new()),
-            FetchOutcome::Unreachable => (FetchAnswer::Unreachable, Bytes::new()),
-            FetchOutcome::Records { mut records, high_watermark, log_start_offset } => {
-                match survey(&records) {
-                    Ok(surveyed) => {
-                        records.truncate(surveyed.bytes);
-                        // Without records, the end is where the fetch began: this log's end.
-                        let end_offset = surveyed.end_offset.unwrap_or(self.shared.log.log_end_offset());
-                        let epoch_starts = surveyed.epoch_starts;
-                        let described =
-                            FetchedRecords { end_offset, epoch_starts, high_watermark, log_start_offset };
-                        (FetchAnswer::Records(described), records)
-                    }
-                    Err(error) => {
-                        self.shared.around.metrics.alarms.add(1);
-                        tracing::warn!(partition = %self.shared.partition, %error, "the leader sent damaged records");
-                        (FetchAnswer::Unreachable, Bytes::new())
-                    }
-                }
+    fn fetch_answer(&self, outcome: FetchOutcome) -> (FetchAnswer, StepIo) {
+        let (mut records, high_watermark, log_start_offset) = match outcome {
+            FetchOutcome::Refused(refusal) => return (FetchAnswer::Refused(refusal), StepIo::default()),
+            FetchOutcome::Unreachable => return (FetchAnswer::Unreachable, StepIo::default()),
+            FetchOutcome::Records { records, high_watermark, log_start_offset } => {
+                (records, high_watermark, log_start_offset)
             }
+        };
+        let mut surveyed = match survey(&records) {
+            Ok(surveyed) => surveyed,
+            Err(error) => {
+                self.shared.around.metrics.alarms.add(1);
+                tracing::warn!(partition = %self.shared.partition, %error, "the leader sent damaged records");
+                return (FetchAnswer::Unreachable, StepIo::default());
+            }
+        };
+        records.truncate(surveyed.bytes);
+        // The log does not move while a fetch is under way, and an answer to another fetch is not looked at.
+        let log = &self.shared.log;
+        let (start, end) = (log.log_start_offset(), log.log_end_offset());
+        let fetched_base = surveyed.epoch_starts.first().map(|first| first.start_offset);
+        if let Some(first) = surveyed.epoch_starts.first_mut().filter(|_| start == end) {
+            // A log that was started anew may start within a batch; the replica sees what is its own of it.
+            first.start_offset = first.start_offset.max(end);
         }
+        let described = FetchedRecords {
+            end_offset: surveyed.end_offset.unwrap_or(end),
+            epoch_starts: surveyed.epoch_starts,
+            high_watermark,
+            log_start_offset,
+        };
+        (FetchAnswer::Records(described), StepIo { fetched: records, fetched_base, ..StepIo::default() })
     }
 
     /// A proposal of this leader was answered.

@@ -47,7 +47,7 @@ impl ReplicaManager {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         self.image.store(Arc::clone(&image));
         if self.has_settings.load(Ordering::Acquire) {
-            self.step(delta, &image);
+            self.step(delta, &image, false);
         } else {
             self.catch_up(&image);
         }
@@ -59,12 +59,12 @@ impl ReplicaManager {
         if epoch == BrokerEpoch::NONE || image.provenance.last_offset.0 < epoch.0 {
             return;
         }
-        self.step(&MetadataDelta::between(MetadataImage::empty(), image.clone()), image);
+        self.step(&MetadataDelta::between(MetadataImage::empty(), image.clone()), image, true);
         self.delete_strays(image);
         self.has_settings.store(true, Ordering::Release);
     }
 
-    fn step(&self, delta: &MetadataDelta, image: &MetadataImage) {
+    fn step(&self, delta: &MetadataDelta, image: &MetadataImage, is_first: bool) {
         let changes = delta.local_changes(self.config.node_id);
         for deleted in &changes.deletes {
             self.delete(deleted, image);
@@ -72,7 +72,12 @@ impl ReplicaManager {
         let defaults = self.topic_defaults(image);
         let mut touched: BTreeSet<Key> = self.touched_by_settings(delta, image, &defaults);
         for change in changes.leaders.iter().chain(&changes.followers) {
-            self.host(change, image, &defaults);
+            // Where a directory is missing, a replica that may have its log there must not start with an empty one.
+            let had_replica = |old: &Arc<PartitionRegistration>| old.replicas.contains(&self.config.node_id);
+            let may_have_log = is_first || change.old.as_ref().is_some_and(had_replica);
+            let may_create = !may_have_log || self.dirs.is_complete();
+            let config = Self::log_config(image, &change.name, &defaults);
+            self.host(change, config, may_create);
             touched.insert((change.topic, change.partition));
         }
         touched.extend(self.touched_by_brokers(delta, image));
@@ -119,7 +124,7 @@ impl ReplicaManager {
     }
 
     /// Has a replica for `change`, if there is none yet.
-    fn host(&self, change: &ReplicaChange, image: &MetadataImage, defaults: &LogConfig) {
+    fn host(&self, change: &ReplicaChange, config: Arc<LogConfig>, may_create: bool) {
         let key = (change.topic, change.partition);
         let hosted = self.hosted.read().unwrap_or_else(PoisonError::into_inner);
         let is_online = matches!(hosted.get(&key), Some(Hosted::Online(_)));
@@ -127,8 +132,7 @@ impl ReplicaManager {
         if is_online {
             return;
         }
-        let config = Self::log_config(image, &change.name, defaults);
-        let replica = match self.open(change, config) {
+        let replica = match self.open(change, config, may_create) {
             Ok(partition) => Hosted::Online(partition),
             Err(reason) => {
                 let partition = TopicPartition::new(change.name.clone(), change.partition);
@@ -139,12 +143,20 @@ impl ReplicaManager {
         self.hosted.write().unwrap_or_else(PoisonError::into_inner).insert(key, replica);
     }
 
-    fn open(&self, change: &ReplicaChange, config: Arc<LogConfig>) -> Result<PartitionHandle, String> {
+    fn open(
+        &self,
+        change: &ReplicaChange,
+        config: Arc<LogConfig>,
+        may_create: bool,
+    ) -> Result<PartitionHandle, String> {
         let partition = TopicPartition::new(change.name.clone(), change.partition);
         let now = self.around.clock.wall();
         let log = self.existing_log(change, &partition);
         let log = match log {
             Some(log) => log,
+            None if !may_create => {
+                return Err("its log may be in a directory that is not in service".to_owned());
+            }
             None => {
                 let made = self.logs().create(&partition, change.topic, Arc::clone(&config), now);
                 made.map_err(|error: ManagerError| error.to_string())?
@@ -152,10 +164,6 @@ impl ReplicaManager {
         };
         log.set_config(Arc::clone(&config));
         let flush_queue = self.logs().flush_queue(&log).ok_or("its directory is out of service")?.clone();
-        if config.write_caching {
-            // What is acknowledged before the first flush must be known by its topic after a crash of the process.
-            flush_queue.request(&log);
-        }
         let setup = Setup {
             around: self.around.clone(),
             wakeups: self.wakeups.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use klamm_types::BrokerEpoch;
+use klamm_log::LogError;
 
 use super::ReplicaManager;
 
@@ -34,7 +34,7 @@ impl ReplicaManager {
                 Err(error) => tracing::error!(%error, "upkeep of the logs panicked"),
             }
             for partition in self.partitions() {
-                partition.on_retention();
+                partition.tend();
             }
         }
     }
@@ -43,24 +43,37 @@ impl ReplicaManager {
     async fn watch_dirs(&self) {
         let mut known = self.dirs.statuses();
         loop {
-            known = self.dirs.changed_from(&known).await;
             for partition in self.partitions() {
                 if partition.log().log_dir().check().is_err() {
                     partition.on_log_failed();
                 }
             }
+            known = self.dirs.changed_from(&known).await;
         }
     }
 
-    /// Flushes and closes all logs, and leaves the mark of an orderly shutdown of `broker_epoch`. Appends are refused
-    /// from here on.
-    pub async fn shut_down(&self, broker_epoch: BrokerEpoch) {
+    /// Ends all replicas, then flushes and closes their logs, and leaves in each directory where all went well the mark
+    /// of an orderly shutdown of this incarnation. Whoever still waits is told that the leadership is lost.
+    ///
+    /// # Errors
+    /// The first that kept a directory from being closed in an orderly way. Nothing is lost by it: the next start
+    /// recovers as after a crash.
+    pub async fn shut_down(&self) -> Result<(), LogError> {
         self.around.lease.end();
-        let logs = Arc::clone(&self.dirs.manager);
-        match tokio::task::spawn_blocking(move || logs.close(broker_epoch)).await {
-            Ok(Ok(())) => tracing::info!("all logs are closed"),
-            Ok(Err(error)) => tracing::error!(%error, "not all logs were closed in an orderly way"),
-            Err(error) => tracing::error!(%error, "closing the logs panicked"),
+        let (logs, epoch, partitions) =
+            (Arc::clone(&self.dirs.manager), self.broker_epoch(), self.partitions());
+        let closing = tokio::task::spawn_blocking(move || {
+            // None of them writes after this: the mark must not be older than a record.
+            partitions.iter().for_each(|partition| partition.close(None));
+            logs.close(epoch)
+        });
+        match closing.await {
+            Ok(closed) => closed,
+            Err(failure) => match failure.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is going away, and the logs are as after a crash.
+                Err(_) => Ok(()),
+            },
         }
     }
 }

@@ -13,11 +13,12 @@ use crate::replica::{Replica, Role};
 
 impl Replica {
     /// When a [`Event::Tick`](crate::Event::Tick) is next due if nothing else happens; `None` if time alone changes nothing. A tick
-    /// that comes late delays, and one that comes early does nothing.
+    /// that comes late delays, and one that comes early does nothing. `ticked_at` is when the last tick was: what it
+    /// could not change is not due again. The answer may lie in the past: then the tick is due at once.
     #[must_use]
-    pub fn next_wakeup(&self) -> Option<Timestamp> {
+    pub fn next_wakeup(&self, ticked_at: Timestamp) -> Option<Timestamp> {
         match &self.role {
-            Role::Leader(leader) => leader.next_wakeup(&self.partition),
+            Role::Leader(leader) => leader.next_wakeup(&self.partition, ticked_at),
             Role::Follower(follower) => follower.next_wakeup(),
             Role::Unassigned | Role::Failed => None,
         }

@@ -224,7 +224,7 @@ impl Cluster {
             if behind > 1 && self.setup.skip_images {
                 actions.push(Action::LearnAll(id));
             }
-            if replica.next_wakeup().is_some_and(|at| at < Timestamp(LAG_MAX_MS)) {
+            if replica.next_wakeup(Timestamp(0)).is_some_and(|at| at < Timestamp(LAG_MAX_MS)) {
                 actions.push(Action::Wake(id));
             }
             let shrinkable =
