@@ -6,13 +6,25 @@ use clap::Subcommand;
 
 use crate::exit::{Exit, Failure};
 
+mod cluster;
 mod log;
+mod perf;
+mod topic;
 
 pub(crate) use log::dump_rows::{BatchRow, ControlRow, RecordRow, Row};
 
 /// What can be administered.
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
+    /// Create, list, describe and delete topics.
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Look at brokers and at the metadata quorum.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Measure a cluster of Klamm or of any other Kafka: throughput and latency.
+    #[command(subcommand)]
+    Perf(perf::PerfCommand),
     /// Look at the files of a log, without a broker.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -23,6 +35,9 @@ pub enum AdminCommand {
 pub fn run(command: AdminCommand) -> Exit {
     let mut stdout = io::BufWriter::new(io::stdout().lock());
     let mut exit = match command {
+        AdminCommand::Topic(command) => conclude(command.run(&mut stdout)),
+        AdminCommand::Cluster(command) => conclude(command.run(&mut stdout)),
+        AdminCommand::Perf(command) => conclude(command.run(&mut stdout)),
         AdminCommand::Log(command) => command.run(&mut stdout),
     };
     if let Err(error) = stdout.flush() {
@@ -31,10 +46,15 @@ pub fn run(command: AdminCommand) -> Exit {
     exit
 }
 
+/// The exit code of `result`; a failure is told.
+fn conclude(result: Result<Exit, Failure>) -> Exit {
+    result.unwrap_or_else(|failure| complain(&failure))
+}
+
 /// Tells a failure in one line, and the exit code that it makes.
 fn complain(failure: &Failure) -> Exit {
     if !failure.is_broken_pipe() {
-        say(&format!("{}: {}", failure.message(), failure.hint()));
+        say(&format!("{}: {}", failure.message().trim_end_matches('.'), failure.hint()));
     }
     failure.exit()
 }

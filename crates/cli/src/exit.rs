@@ -3,17 +3,23 @@
 use std::io;
 use std::process::ExitCode;
 
+use klamm_client::{ApiError, ClientError};
 use klamm_log::inspect::InspectError;
+use klamm_record::BuildError;
+
+mod hints;
 
 /// The exit codes of all commands.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Exit {
     /// 0: done, and nothing is wrong.
     Done,
-    /// 1: damage was found, or a file could not be read.
+    /// 1: the cluster refused, damage was found, or a file could not be read.
     Failed,
     /// 2: the command line asks for what cannot be.
     Usage,
+    /// 3: no broker answered.
+    Unreachable,
 }
 
 impl From<Exit> for ExitCode {
@@ -22,6 +28,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => Self::SUCCESS,
             Exit::Failed => Self::from(1),
             Exit::Usage => Self::from(2),
+            Exit::Unreachable => Self::from(3),
         }
     }
 }
@@ -32,6 +39,31 @@ pub(crate) enum Failure {
     /// A file or directory could not be looked at.
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    /// A broker refused, or none answered.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The cluster refused what was asked for one thing of several.
+    #[error("{subject}: {error}")]
+    Refused {
+        /// The topic, partition or other thing.
+        subject: String,
+        /// Why.
+        error: ApiError,
+    },
+    /// A record of a measurement was not delivered.
+    #[error(transparent)]
+    Batch(#[from] BuildError),
+    /// The arguments contradict each other, or what there is.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// What one needs to run at all is missing: threads, or an event queue of the system.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] io::Error),
     /// The output could not be written.
     #[error("cannot write the output: {0}")]
     Output(#[source] io::Error),
@@ -58,9 +90,14 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             _ if self.is_broken_pipe() => Exit::Done,
-            Self::Output(_) | Self::Inspect(InspectError::Storage(_) | InspectError::Damaged(_)) => {
-                Exit::Failed
-            }
+            Self::Client(error) if error.is_unreachable() => Exit::Unreachable,
+            Self::Usage { .. } | Self::Client(ClientError::NoBootstrap) => Exit::Usage,
+            Self::Output(_)
+            | Self::Client(_)
+            | Self::Refused { .. }
+            | Self::Batch(_)
+            | Self::Runtime(_)
+            | Self::Inspect(InspectError::Storage(_) | InspectError::Damaged(_)) => Exit::Failed,
             Self::Inspect(
                 InspectError::IsDirectory { .. }
                 | InspectError::NotDirectory { .. }
@@ -90,6 +127,11 @@ impl Failure {
     pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Output(_) => "is there room where the output goes?",
+            Self::Runtime(_) => "look at the limits of this user's processes and files",
+            Self::Client(error) => hints::for_client(error),
+            Self::Refused { error, .. } => hints::for_code(error.code),
+            Self::Batch(_) => "choose smaller records or batches",
+            Self::Usage { hint, .. } => hint,
             Self::Inspect(InspectError::Storage(error)) => match error.source.kind() {
                 io::ErrorKind::NotFound => "check the path",
                 io::ErrorKind::PermissionDenied => "run as the user that the broker runs as",

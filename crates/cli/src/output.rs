@@ -1,6 +1,7 @@
 //! The two forms in which commands print.
 
 pub(crate) mod bytes;
+pub(crate) mod columns;
 pub(crate) mod json;
 pub(crate) mod table;
 

@@ -69,6 +69,13 @@ impl Cluster {
         Self { shared: Arc::new(shared) }
     }
 
+    /// The same cluster by other connections. A broker answers the requests of one connection in order, so that a fetch
+    /// that waits for records would hold up all that comes behind it.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self::new(self.candidates(), self.shared.options.clone())
+    }
+
     /// The settings.
     #[must_use]
     pub fn options(&self) -> &ClientOptions {

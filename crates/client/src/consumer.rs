@@ -137,11 +137,11 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// A consumer without partitions.
+    /// A consumer without partitions. It has connections of its own, as its fetches wait.
     #[must_use]
-    pub fn new(cluster: Cluster, options: ConsumerOptions) -> Self {
+    pub fn new(cluster: &Cluster, options: ConsumerOptions) -> Self {
         Self {
-            cluster,
+            cluster: cluster.apart(),
             options,
             partitions: BTreeMap::new(),
             fetching: FuturesUnordered::new(),

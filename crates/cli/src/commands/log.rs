@@ -4,8 +4,8 @@ use std::io::Write;
 
 use clap::Subcommand;
 
-use super::{complain, say};
-use crate::exit::{Exit, Failure};
+use super::{complain, conclude, say};
+use crate::exit::Exit;
 
 mod dump;
 mod verify;
@@ -39,9 +39,4 @@ impl LogCommand {
             Self::Verify(args) => verify::run(&args, stdout),
         }
     }
-}
-
-/// The exit code of `result`; a failure is told.
-fn conclude(result: Result<Exit, Failure>) -> Exit {
-    result.unwrap_or_else(|failure| complain(&failure))
 }

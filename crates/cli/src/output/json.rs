@@ -84,7 +84,8 @@ pub(crate) fn report(out: &mut impl Write, dir: &Path, report: &VerifyReport) ->
     out.flush()
 }
 
-fn line(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
+/// Prints one object.
+pub(crate) fn line(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, object)?;
     out.write_all(b"\n")
 }
