@@ -87,3 +87,50 @@ pub struct QuorumReplica {
     /// Where its controller listens: listener name, host and port; empty if it is not known.
     pub endpoints: Vec<(String, String, u16)>,
 }
+
+/// The levels at which this node's loggers write.
+pub trait LogLevels: Send + Sync + 'static {
+    /// Loggers by name with their levels, `root` among them.
+    fn levels(&self) -> Vec<(String, String)>;
+
+    /// Whether [`Self::set`] would do it.
+    ///
+    /// # Errors
+    /// What is wrong with the first level that cannot be set.
+    fn check(&self, changes: &[(String, Option<String>)]) -> Result<(), LogLevelError>;
+
+    /// Sets levels, all or none; without a level, a logger follows the root again.
+    ///
+    /// # Errors
+    /// What is wrong with the first level that cannot be set.
+    fn set(&self, changes: &[(String, Option<String>)]) -> Result<(), LogLevelError>;
+}
+
+/// A level that cannot be set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogLevelError {
+    /// There is no such logger.
+    #[error("logger {logger} does not exist")]
+    UnknownLogger {
+        /// The name, shortened.
+        logger: String,
+    },
+    /// The level is none.
+    #[error("logger {logger} cannot write at level {level}: levels are TRACE, DEBUG, INFO, WARN, ERROR and FATAL")]
+    UnknownLevel {
+        /// The logger.
+        logger: String,
+        /// The text, shortened.
+        level: String,
+    },
+    /// The root logger has nobody to follow.
+    #[error("the level of the root logger cannot be removed")]
+    RootRemoved,
+}
+
+impl LogLevelError {
+    /// Never: the same change is refused again.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
