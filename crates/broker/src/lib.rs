@@ -32,6 +32,7 @@ pub mod replica_service;
 pub use clock::Clock;
 pub use config::BrokerConfig;
 pub use fetcher::{FetcherConfig, MetadataPeers, Peers, ReplicaFetchers};
+pub use klamm_rpc::Deadline;
 pub use log_dirs::{LogDirStatus, LogDirs, RecoveryVerdict};
 pub use metrics::BrokerMetrics;
 pub use partition::PartitionHandle;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm_config::ServerSettings;
 use klamm_metadata::{BrokerRegistration, MetadataImage, PartitionRegistration, TopicImage};
 use klamm_types::{BrokerId, TopicName};
 
@@ -39,10 +40,8 @@ pub struct Cluster {
     pub metadata: Arc<dyn ClusterMetadata>,
     /// The way to the active controller.
     pub controller: Arc<dyn ControllerGateway>,
-    /// `auto.create.topics.enable`: whether a Metadata request may create the topics that it names.
-    pub auto_create_topics: bool,
-    /// `max.request.partition.size.limit`: the most partitions in one answer of DescribeTopicPartitions, from 1.
-    pub partitions_per_answer_max: u32,
+    /// What this node was started with.
+    pub settings: Arc<ServerSettings>,
 }
 
 impl Cluster {

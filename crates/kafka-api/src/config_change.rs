@@ -65,7 +65,11 @@ impl ConfigChanges {
 
     /// Makes the changes, or only checks them; each resource is changed or refused alone. The outcomes are in the
     /// order of the changes, but a resource that is named twice has one.
-    pub(crate) async fn apply(&self, changes: Vec<ResourceChange>, validate_only: bool) -> Vec<ChangeOutcome> {
+    pub(crate) async fn apply(
+        &self,
+        changes: Vec<ResourceChange>,
+        validate_only: bool,
+    ) -> Vec<ChangeOutcome> {
         let mut times = BTreeMap::<_, usize>::new();
         for change in &changes {
             *times.entry((change.kind, change.name.clone())).or_default() += 1;

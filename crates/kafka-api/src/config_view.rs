@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use klamm_config::{
-    BrokerLayers, DynamicValues, Kind, Resolved, Scope, ServerSettings, Setting, Source, Table, resolve_own,
-    resolve_topic,
+    BrokerLayers, Candidate, DynamicValues, Kind, Resolved, Scope, ServerSettings, Setting, Source, Table,
+    resolve_own, resolve_topic,
 };
 use klamm_metadata::{ConfigResource, MetadataImage};
 use klamm_pb::controller::v1::ConfigEntry;
@@ -17,11 +17,33 @@ use klamm_types::{BrokerId, TopicName};
 
 use crate::cluster::Cluster;
 
-/// Where a value comes from, as the protocol numbers it.
-const TOPIC_SOURCE: i8 = 1;
+/// The number of the source of a logger's level.
 const BROKER_LOGGER_SOURCE: i8 = 6;
-const CLIENT_METRICS_SOURCE: i8 = 7;
-const GROUP_SOURCE: i8 = 8;
+
+/// Whose settings are told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Topic,
+    Broker,
+    ClientMetrics,
+    Group,
+}
+
+impl Owner {
+    /// Where a value comes from, as the protocol numbers it.
+    fn source(self, source: Source) -> i8 {
+        match (source, self) {
+            (Source::Resource, Self::Topic) => 1,
+            (Source::Resource, Self::ClientMetrics) => 7,
+            (Source::Resource, Self::Group) => 8,
+            // What a broker has of its own was set while it ran.
+            (Source::DynamicBroker, _) | (Source::Resource, Self::Broker) => 2,
+            (Source::DynamicDefaultBroker, _) => 3,
+            (Source::StaticBroker, _) => 4,
+            (Source::Default, _) => 5,
+        }
+    }
+}
 
 /// What a client wants to know of each setting.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +84,9 @@ impl ConfigView {
     /// The settings of a topic.
     pub(crate) fn topic(&self, topic: &TopicName, detail: Detail) -> Vec<DescribeConfigsResourceResult> {
         let own = self.own(&ConfigResource::Topic(topic.clone()));
-        self.topic_settings(&own).map(|(setting, resolved)| told(setting, resolved, TOPIC_SOURCE, detail)).collect()
+        self.topic_settings(&own)
+            .map(|(setting, resolved)| told(setting, resolved, Owner::Topic, detail))
+            .collect()
     }
 
     /// The settings of a topic that was created with `own` values, as CreateTopics tells them.
@@ -72,7 +96,7 @@ impl ConfigView {
             name: setting.name.to_owned(),
             value: resolved.value.filter(|_| !setting.is_sensitive()),
             read_only: false,
-            config_source: source(resolved.source, TOPIC_SOURCE),
+            config_source: Owner::Topic.source(resolved.source),
             is_sensitive: setting.is_sensitive(),
         });
         told.collect()
@@ -94,9 +118,7 @@ impl ConfigView {
         let layers = BrokerLayers { own: &own, all: &all, started_with: &self.settings };
         let given = |setting: &Setting| self.settings.given(setting.name).is_some();
         let shown = Table::Server.settings().iter().filter(|setting| !setting.internal || given(setting));
-        // A broker's settings have no source of their own besides those of the layers.
-        let broker_source = source(Source::DynamicBroker, 0);
-        shown.map(|setting| told(setting, layers.resolve(setting), broker_source, detail)).collect()
+        shown.map(|setting| told(setting, layers.resolve(setting), Owner::Broker, detail)).collect()
     }
 
     /// What was set for all brokers, and nothing else.
@@ -107,9 +129,9 @@ impl ConfigView {
             let setting = Table::Server.find(name)?;
             let value = Some(value.clone());
             let source = Source::DynamicDefaultBroker;
-            let candidate = klamm_config::Candidate { name: setting.name, value: value.clone(), source };
+            let candidate = Candidate { name: setting.name, value: value.clone(), source };
             let resolved = Resolved { value, source, candidates: vec![candidate] };
-            Some(told(setting, resolved, 0, detail))
+            Some(told(setting, resolved, Owner::Broker, detail))
         });
         entries.collect()
     }
@@ -118,7 +140,7 @@ impl ConfigView {
     pub(crate) fn group(&self, group: &str, detail: Detail) -> Vec<DescribeConfigsResourceResult> {
         let own = self.own(&ConfigResource::Group(group.to_owned()));
         let shown = Table::Group.settings().iter().filter(|setting| !setting.internal);
-        shown.map(|setting| told(setting, resolve_own(setting, &own), GROUP_SOURCE, detail)).collect()
+        shown.map(|setting| told(setting, resolve_own(setting, &own), Owner::Group, detail)).collect()
     }
 
     /// The settings of a subscription to clients' metrics; none if there is no such subscription.
@@ -128,7 +150,7 @@ impl ConfigView {
             return Vec::new();
         }
         let shown = Table::ClientMetrics.settings().iter().filter(|setting| !setting.internal);
-        shown.map(|setting| told(setting, resolve_own(setting, &own), CLIENT_METRICS_SOURCE, detail)).collect()
+        shown.map(|setting| told(setting, resolve_own(setting, &own), Owner::ClientMetrics, detail)).collect()
     }
 }
 
@@ -153,7 +175,7 @@ pub(crate) fn log_level(logger: String, level: String, detail: Detail) -> Descri
 fn told(
     setting: &'static Setting,
     resolved: Resolved,
-    own_source: i8,
+    owner: Owner,
     detail: Detail,
 ) -> DescribeConfigsResourceResult {
     let is_sensitive = setting.is_sensitive();
@@ -162,28 +184,17 @@ fn told(
     let synonyms = synonyms.map(|candidate| DescribeConfigsSynonym {
         name: candidate.name.to_owned(),
         value: shown(candidate.value),
-        source: source(candidate.source, own_source),
+        source: owner.source(candidate.source),
     });
     DescribeConfigsResourceResult {
         name: setting.name.to_owned(),
         value: shown(resolved.value),
-        read_only: Table::Server.find(setting.name).is_some_and(|known| std::ptr::eq(known, setting))
-            && setting.scope == Scope::ReadOnly,
-        config_source: source(resolved.source, own_source),
+        read_only: owner == Owner::Broker && setting.scope == Scope::ReadOnly,
+        config_source: owner.source(resolved.source),
         is_sensitive,
         synonyms: synonyms.collect(),
         config_type: kind(setting.kind),
         documentation: detail.documentation.then(|| setting.doc.to_owned()),
-    }
-}
-
-fn source(source: Source, own: i8) -> i8 {
-    match source {
-        Source::Resource => own,
-        Source::DynamicBroker => 2,
-        Source::DynamicDefaultBroker => 3,
-        Source::StaticBroker => 4,
-        Source::Default => 5,
     }
 }
 

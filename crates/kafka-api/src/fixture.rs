@@ -1,25 +1,28 @@
 //! What tests of handlers stand on: an image made of facts, and a controller that says what it is told to.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use klamm_broker::controller_client::Submitted;
+use klamm_config::ServerSettings;
 use klamm_metadata::{
     BrokerRegistration, ConfigResource, DirectoryId, Endpoint, IncarnationId, MetadataDelta, MetadataImage,
     MetadataProvenance, MetadataRecord, PartitionRegistration, SecurityProtocol,
 };
 use klamm_pb::controller::v1::submit_request::Change;
 use klamm_pb::controller::v1::submit_response::Outcome;
-use klamm_pb::controller::v1::{Applied, SubmitResponse};
 use klamm_protocol::ApiRequest;
 use klamm_types::{BrokerEpoch, BrokerId, Offset, PartitionId, TopicId, TopicName};
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::context::{ConnectionId, RequestContext, RequestMemory};
-use crate::ports::{ClusterMetadata, ControllerGateway, GatewayError, QuorumDescription};
+use crate::ports::{
+    ClusterMetadata, ControllerGateway, GatewayError, LogLevelError, LogLevels, QuorumDescription,
+};
 use crate::table::{Answer, BoxFuture, Ticket};
 
 /// The listener that requests of tests come from.
@@ -62,6 +65,10 @@ pub(crate) struct Bed {
     /// The image once the controller has answered.
     pub(crate) image_after: Mutex<Option<Arc<MetadataImage>>>,
     pub(crate) quorum: Mutex<Option<QuorumDescription>>,
+    /// What the node was started with; read when the cluster is made.
+    pub(crate) settings: Mutex<ServerSettings>,
+    /// Levels of loggers by name.
+    pub(crate) levels: Mutex<BTreeMap<String, String>>,
 }
 
 impl Bed {
@@ -93,14 +100,22 @@ impl Bed {
         self.asked.lock().unwrap().iter().map(|(change, _)| change.clone()).collect()
     }
 
+    /// A setting that the node was started with.
+    pub(crate) fn start_with(&self, name: &str, value: &str) {
+        self.settings.lock().unwrap().set(name, value).unwrap();
+    }
+
+    pub(crate) fn loggers(self: &Arc<Self>) -> Arc<dyn LogLevels> {
+        Arc::new(View(self.clone()))
+    }
+
     pub(crate) fn cluster(self: &Arc<Self>) -> Arc<Cluster> {
         Arc::new(Cluster {
             broker: BrokerId(1),
             cluster_id: "cluster".into(),
             metadata: Arc::new(View(self.clone())),
             controller: Arc::new(View(self.clone())),
-            auto_create_topics: true,
-            partitions_per_answer_max: 2_000,
+            settings: Arc::new(self.settings.lock().unwrap().clone()),
         })
     }
 }
@@ -182,16 +197,36 @@ impl ClusterMetadata for View {
 }
 
 impl ControllerGateway for View {
-    fn submit(&self, change: Change, timeout: Duration) -> BoxFuture<Result<SubmitResponse, GatewayError>> {
+    fn submit(&self, change: Change, timeout: Duration) -> BoxFuture<Result<Submitted, GatewayError>> {
         self.0.asked.lock().unwrap().push((change, timeout));
         let reply = self.0.replies.lock().unwrap().pop_front().expect("the test knows the answer");
-        let applied = Some(Applied { offset: 77 });
-        let reply = reply.map(|outcome| SubmitResponse { applied, outcome: Some(outcome) });
+        let reply = reply.map(|outcome| Submitted { applied: Offset(77), outcome });
         Box::pin(async { reply })
     }
 
     fn describe_quorum(&self, _timeout: Duration) -> BoxFuture<Result<QuorumDescription, GatewayError>> {
         let description = self.0.quorum.lock().unwrap().clone().ok_or(GatewayError::TimedOut);
         Box::pin(async { description })
+    }
+}
+
+impl LogLevels for View {
+    fn levels(&self) -> Vec<(String, String)> {
+        self.0.levels.lock().unwrap().clone().into_iter().collect()
+    }
+
+    fn check(&self, changes: &[(String, Option<String>)]) -> Result<(), LogLevelError> {
+        let levels = self.0.levels.lock().unwrap();
+        let unknown = changes.iter().find(|(logger, _)| !levels.contains_key(logger));
+        unknown.map_or(Ok(()), |(logger, _)| Err(LogLevelError::UnknownLogger { logger: logger.clone() }))
+    }
+
+    fn set(&self, changes: &[(String, Option<String>)]) -> Result<(), LogLevelError> {
+        self.check(changes)?;
+        let mut levels = self.0.levels.lock().unwrap();
+        for (logger, level) in changes {
+            levels.insert(logger.clone(), level.clone().unwrap_or_else(|| "INFO".to_owned()));
+        }
+        Ok(())
     }
 }

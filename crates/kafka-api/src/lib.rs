@@ -32,6 +32,9 @@
 mod api_table;
 mod cluster;
 mod config;
+mod config_change;
+mod config_resource;
+mod config_view;
 mod connection;
 mod context;
 mod data_plane;
@@ -43,6 +46,7 @@ mod fetch_session;
 #[cfg(test)]
 mod fixture;
 mod front;
+mod gateway;
 mod handlers;
 mod intake;
 mod leader_hints;
@@ -63,9 +67,13 @@ pub use data_plane::{DataConfig, DataPlane};
 pub use data_rows::DataParts;
 pub use errors::{AnswerError, CloseCause, ListenerError, RequestError, TableError};
 pub use front::{Front, MemoryUse};
+pub use gateway::CachedMetadata;
 pub use handlers::api_versions::{FeatureSource, Features, FinalizedFeature, SupportedFeature};
 pub use handlers::init_producer_id::ProducerIdSource;
 pub use listener::{ConnectionSorter, Drained, Listener, RunningListener};
 pub use metrics::{FrontCounts, FrontMetrics};
-pub use ports::{ClusterMetadata, ControllerGateway, GatewayError, QuorumDescription, QuorumReplica};
+pub use ports::{
+    ClusterMetadata, ControllerGateway, GatewayError, LogLevelError, LogLevels, QuorumDescription,
+    QuorumReplica,
+};
 pub use table::{Access, Answer, ApiTable, ApiTableBuilder, BoxFuture, Handler, Operation, Row, Ticket};

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm_broker::controller_client::Submitted;
 use klamm_metadata::MetadataImage;
-use klamm_pb::controller::v1::{SubmitResponse, submit_request};
+use klamm_pb::controller::v1::submit_request;
 use klamm_types::{BrokerId, Offset};
 use tokio::time::Instant;
 
@@ -26,7 +27,7 @@ pub trait ControllerGateway: Send + Sync + 'static {
         &self,
         change: submit_request::Change,
         timeout: Duration,
-    ) -> BoxFuture<Result<SubmitResponse, GatewayError>>;
+    ) -> BoxFuture<Result<Submitted, GatewayError>>;
 
     /// Asks the leader of the metadata quorum how it is doing, and waits at most for `timeout`.
     fn describe_quorum(&self, timeout: Duration) -> BoxFuture<Result<QuorumDescription, GatewayError>>;
@@ -41,10 +42,18 @@ pub enum GatewayError {
     /// The answer is none that the question can have.
     #[error("the controller's answer makes no sense")]
     BadAnswer,
-    /// The controller does not take this node for a member of its cluster.
-    #[error("the controller refused this node: {reason}")]
+    /// The controller refused the request as a whole; nothing was changed.
+    #[error("the controller refused: {reason}")]
     Refused {
-        /// What it said.
+        /// Kafka's number of the reason.
+        code: i32,
+        /// The reason in words.
+        reason: String,
+    },
+    /// No controller can be asked for this.
+    #[error("the request cannot be passed on: {reason}")]
+    Impossible {
+        /// Why not.
         reason: String,
     },
 }
@@ -84,8 +93,8 @@ pub struct QuorumReplica {
     pub last_fetch_ms: i64,
     /// When it last had all that the leader had, in milliseconds of Unix time; -1 if it is not known.
     pub last_caught_up_ms: i64,
-    /// Where its controller listens: listener name, host and port; empty if it is not known.
-    pub endpoints: Vec<(String, String, u16)>,
+    /// Where its controller listens: host and port; `None` for a broker without one.
+    pub endpoint: Option<(String, u16)>,
 }
 
 /// The levels at which this node's loggers write.
@@ -116,7 +125,9 @@ pub enum LogLevelError {
         logger: String,
     },
     /// The level is none.
-    #[error("logger {logger} cannot write at level {level}: levels are TRACE, DEBUG, INFO, WARN, ERROR and FATAL")]
+    #[error(
+        "logger {logger} cannot write at level {level}: levels are TRACE, DEBUG, INFO, WARN, ERROR and FATAL"
+    )]
     UnknownLevel {
         /// The logger.
         logger: String,

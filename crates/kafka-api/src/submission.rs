@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm_broker::controller_client::Submitted;
 use klamm_pb::controller::v1::submit_response::Outcome;
-use klamm_pb::controller::v1::{Refusal, SubmitResponse, submit_request};
+use klamm_pb::controller::v1::{Refusal, submit_request};
 use klamm_protocol::ErrorCode;
-use klamm_types::Offset;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
@@ -26,6 +26,12 @@ impl Refused {
         Self { code, message: Some(message.into()) }
     }
 
+    /// As the controller has it.
+    fn of_controller(code: i32, reason: &str) -> Self {
+        let code = refusal_code(code);
+        if reason.is_empty() { Self::plain(code) } else { Self::new(code, reason) }
+    }
+
     /// With the sentence that goes with the code.
     pub(crate) fn plain(code: ErrorCode) -> Self {
         Self { code, message: Some(code.message().to_owned()) }
@@ -34,9 +40,10 @@ impl Refused {
 
 impl From<GatewayError> for Refused {
     fn from(error: GatewayError) -> Self {
-        let code = match error {
+        let code = match &error {
             GatewayError::TimedOut => ErrorCode::RequestTimedOut,
-            GatewayError::BadAnswer | GatewayError::Refused { .. } => ErrorCode::UnknownServerError,
+            GatewayError::BadAnswer | GatewayError::Impossible { .. } => ErrorCode::UnknownServerError,
+            GatewayError::Refused { code, reason } => return Self::of_controller(*code, reason),
         };
         Self::new(code, error.to_string())
     }
@@ -47,10 +54,7 @@ pub(crate) fn item_result(refusal: Option<Refusal>) -> Result<(), Refused> {
     match refusal {
         None => Ok(()),
         Some(Refusal { code: 0, .. }) => Ok(()),
-        Some(Refusal { code, message }) => {
-            let code = refusal_code(code);
-            Err(if message.is_empty() { Refused::plain(code) } else { Refused::new(code, message) })
-        }
+        Some(Refusal { code, message }) => Err(Refused::of_controller(code, &message)),
     }
 }
 
@@ -73,14 +77,7 @@ pub(crate) async fn submit(
     timeout: Duration,
 ) -> Result<Outcome, Refused> {
     let deadline = Instant::now() + timeout;
-    let SubmitResponse { applied, outcome } = cluster.controller.submit(change, timeout).await?;
-    let outcome = outcome.ok_or(GatewayError::BadAnswer)?;
-    if let Outcome::Refusal(refusal) = outcome {
-        item_result(Some(refusal))?;
-        return Err(GatewayError::BadAnswer.into());
-    }
-    if let Some(applied) = applied {
-        cluster.metadata.applied(Offset(applied.offset), deadline).await;
-    }
+    let Submitted { applied, outcome } = cluster.controller.submit(change, timeout).await?;
+    cluster.metadata.applied(applied, deadline).await;
     Ok(outcome)
 }

@@ -32,7 +32,8 @@ impl Handler for AlterConfigsHandler {
     fn handle(&self, _: RequestContext, request: AlterConfigsRequest) -> Ticket<AlterConfigsResponse> {
         let changes = self.changes.clone();
         let wanted = request.resources.into_iter().map(|resource| {
-            let operations = resource.configs.into_iter().map(|config| Change::set(config.name, config.value));
+            let operations =
+                resource.configs.into_iter().map(|config| Change::set(config.name, config.value));
             ResourceChange {
                 kind: resource.resource_type,
                 name: resource.resource_name,

@@ -34,7 +34,11 @@ impl Handler for CreatePartitionsHandler {
     const VERSIONS: VersionRange = CreatePartitionsRequest::VERSIONS;
     const ACCESS: Access = Access::Topic(Operation::Alter);
 
-    fn handle(&self, _: RequestContext, request: CreatePartitionsRequest) -> Ticket<CreatePartitionsResponse> {
+    fn handle(
+        &self,
+        _: RequestContext,
+        request: CreatePartitionsRequest,
+    ) -> Ticket<CreatePartitionsResponse> {
         let cluster = self.cluster.clone();
         Ticket::later(async move {
             let results = create(&cluster, request).await;
@@ -88,8 +92,10 @@ async fn create(
 fn grow_topic(topic: CreatePartitionsTopic) -> GrowTopic {
     // The controller counts on from the last partition that there is; the order is all that the request tells.
     let assignments = (0..).zip(topic.assignments.unwrap_or_default());
-    let assignments = assignments
-        .map(|(partition_id, assignment)| ReplicaAssignment { partition_id, replicas: assignment.broker_ids });
+    let assignments = assignments.map(|(partition_id, assignment)| ReplicaAssignment {
+        partition_id,
+        replicas: assignment.broker_ids,
+    });
     GrowTopic { name: topic.name, partitions: topic.count, assignments: assignments.collect() }
 }
 
@@ -108,8 +114,7 @@ mod tests {
 
     fn ask(bed: &Arc<Bed>, topics: Vec<CreatePartitionsTopic>) -> Vec<CreatePartitionsTopicResult> {
         let handler = CreatePartitionsHandler::new(bed.cluster());
-        let request =
-            CreatePartitionsRequest { topics, timeout_ms: 1_000, validate_only: true };
+        let request = CreatePartitionsRequest { topics, timeout_ms: 1_000, validate_only: true };
         answer(handler.handle(context_of::<CreatePartitionsRequest>(3), request)).results
     }
 

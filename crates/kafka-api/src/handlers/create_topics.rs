@@ -136,12 +136,17 @@ async fn submit_topics(
     }
 }
 
-fn result(name: String, topic: CreatedTopic, configs: Option<Vec<CreatableTopicConfigs>>) -> CreatableTopicResult {
+fn result(
+    name: String,
+    topic: CreatedTopic,
+    configs: Option<Vec<CreatableTopicConfigs>>,
+) -> CreatableTopicResult {
     if let Err(refused) = item_result(topic.refusal) {
         return refused_result(name, refused);
     }
     CreatableTopicResult {
         name,
+        error_message: None,
         topic_id: <[u8; 16]>::try_from(&topic.topic_id[..]).map_or(Uuid::ZERO, Uuid),
         num_partitions: topic.partitions,
         replication_factor: i16::try_from(topic.replication_factor).unwrap_or(i16::MAX),

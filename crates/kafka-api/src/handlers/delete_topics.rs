@@ -203,7 +203,10 @@ mod tests {
             ]
         );
         let [Change::DeleteTopics(change)] = &bed.changes()[..] else { panic!("one change") };
-        assert_eq!(change.topics, [TopicReference { reference: Some(Reference::TopicId(vec![7; 16].into())) }]);
+        assert_eq!(
+            change.topics,
+            [TopicReference { reference: Some(Reference::TopicId(vec![7; 16].into())) }]
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::config_resource::{ResourceKind, broker_of};
 use crate::config_view::{ConfigView, Detail, log_level};
 use crate::context::RequestContext;
 use crate::ports::LogLevels;
-use crate::submission::{Refused, told};
+use crate::submission::Refused;
 use crate::table::{Access, Answer, Handler, Operation, Ticket};
 
 /// Serves DescribeConfigs.
@@ -63,7 +63,9 @@ impl DescribeConfigsHandler {
                 invalid("Client metrics subscription name must not be empty".to_owned())
             }
             Some(ResourceKind::ClientMetrics) => Ok(view.client_metrics(name, detail)),
-            Some(ResourceKind::Group) if name.is_empty() => invalid("Group name must not be empty".to_owned()),
+            Some(ResourceKind::Group) if name.is_empty() => {
+                invalid("Group name must not be empty".to_owned())
+            }
             Some(ResourceKind::Group) => Ok(view.group(name, detail)),
             None => invalid(format!("Unsupported resource type: {kind}")),
         }
@@ -93,12 +95,13 @@ impl DescribeConfigsHandler {
             let wanted: HashSet<String> = wanted.into_iter().collect();
             entries.retain(|entry| wanted.contains(&entry.name));
         }
-        let (configs, result) = match entries {
-            Ok(entries) => (entries, Ok(())),
-            Err(refused) => (Vec::new(), Err(refused)),
-        };
-        let (error_code, error_message) = told(result);
-        DescribeConfigsResult { error_code, error_message, resource_type, resource_name, configs }
+        let base = DescribeConfigsResult { resource_type, resource_name, ..DescribeConfigsResult::default() };
+        match entries {
+            Ok(configs) => DescribeConfigsResult { configs, ..base },
+            Err(Refused { code, message }) => {
+                DescribeConfigsResult { error_code: code.code(), error_message: message, ..base }
+            }
+        }
     }
 }
 
@@ -108,7 +111,11 @@ impl Handler for DescribeConfigsHandler {
     const VERSIONS: VersionRange = DescribeConfigsRequest::VERSIONS;
     const ACCESS: Access = Access::Config(Operation::DescribeConfigs);
 
-    fn handle(&self, context: RequestContext, request: DescribeConfigsRequest) -> Ticket<DescribeConfigsResponse> {
+    fn handle(
+        &self,
+        context: RequestContext,
+        request: DescribeConfigsRequest,
+    ) -> Ticket<DescribeConfigsResponse> {
         let view = ConfigView::of(&self.cluster);
         let detail = Detail {
             synonyms: request.include_synonyms,

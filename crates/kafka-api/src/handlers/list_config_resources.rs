@@ -65,7 +65,9 @@ fn kinds(version: i16, codes: &[i8]) -> Option<BTreeSet<ResourceKind>> {
 fn resources(view: &ClusterView, kind: ResourceKind) -> Vec<ConfigResource> {
     let configured = || view.image.configs.resources().map(|(resource, _)| resource);
     let names: Vec<String> = match kind {
-        ResourceKind::Topic => view.topics_by_name().into_iter().map(|topic| topic.name.to_string()).collect(),
+        ResourceKind::Topic => {
+            view.topics_by_name().into_iter().map(|topic| topic.name.to_string()).collect()
+        }
         ResourceKind::Broker | ResourceKind::BrokerLogger => {
             view.usable_nodes().map(|node| node.id.to_string()).collect()
         }
@@ -114,7 +116,10 @@ mod tests {
     fn all_kinds_are_told_in_order_and_one_at_a_time() {
         let all = [(2, "a"), (2, "b"), (4, "1"), (8, "1"), (16, "m"), (32, "g")];
         assert_eq!(told(&ask(1, &[], None)), all);
-        assert_eq!(told(&ask(1, &[ResourceKind::Group, ResourceKind::Topic], None)), [all[0], all[1], all[5]]);
+        assert_eq!(
+            told(&ask(1, &[ResourceKind::Group, ResourceKind::Topic], None)),
+            [all[0], all[1], all[5]]
+        );
         assert_eq!(told(&ask(0, &[], None)), [all[4]]);
     }
 

@@ -33,20 +33,21 @@ const CREATIONS_MAX: usize = 1_000;
 /// Serves Metadata.
 pub(crate) struct MetadataHandler {
     cluster: Arc<Cluster>,
+    auto_create: bool,
     creations: Arc<Creations>,
 }
 
 impl MetadataHandler {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
-        Self { cluster, creations: Arc::default() }
+        let auto_create = cluster.settings.boolean("auto.create.topics.enable");
+        Self { cluster, auto_create, creations: Arc::default() }
     }
 
     /// Topics that the request names, that do not exist, and that it may create.
     fn missing(&self, request: &MetadataRequest, context: &RequestContext) -> Vec<TopicName> {
         // Before version 4 a request cannot say that it does not want topics created.
         let allowed = context.version < 4 || request.allow_auto_topic_creation;
-        let Some(topics) = request.topics.as_ref().filter(|_| allowed && self.cluster.auto_create_topics)
-        else {
+        let Some(topics) = request.topics.as_ref().filter(|_| allowed && self.auto_create) else {
             return Vec::new();
         };
         let view = self.cluster.view(&context.listener);
