@@ -46,7 +46,9 @@ pub use deletion::PendingDeletion;
 pub use describe::PartitionDescription;
 pub use errors::{AppendFailure, DeletionFailure, NotServing, ReadFailure};
 pub use klamm_log::AppendOrigin;
-pub use klamm_replica::{Acks, AppendError, DeletionError, FetchBounds, FetchRefusal, FollowerFetch};
+pub use klamm_replica::{
+    Acks, AppendError, DeletionError, FetchBounds, FetchId, FetchRefusal, FollowerFetch, IsrProposal,
+};
 pub use lease::SessionLease;
 pub use offsets::{ListedOffset, OffsetQuery};
 pub use ports::{FetchOutcome, FollowerFetches, IsrProposals};

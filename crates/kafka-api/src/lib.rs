@@ -37,6 +37,8 @@ mod config_resource;
 mod config_view;
 mod connection;
 mod context;
+#[cfg(test)]
+mod data_bed;
 mod data_plane;
 mod data_rows;
 mod deadlines;

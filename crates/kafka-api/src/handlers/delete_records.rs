@@ -108,3 +108,70 @@ async fn answer(begun: Vec<TopicDeletions>) -> DeleteRecordsResponse {
     }
     DeleteRecordsResponse { throttle_time_ms: 0, topics }
 }
+
+#[cfg(test)]
+mod tests {
+    use klamm_broker::partition::{Acks, AppendOptions, AppendOrigin};
+    use klamm_protocol::messages::delete_records_request::DeleteRecordsTopic;
+
+    use super::*;
+    use crate::data_bed::{DataBed, batch};
+
+    async fn bed_with_records() -> DataBed {
+        let bed = DataBed::new().await;
+        let options = AppendOptions {
+            acks: Acks::All,
+            timeout: Duration::from_secs(10),
+            leader_epoch: None,
+            origin: AppendOrigin::Client,
+        };
+        for _ in 0..3 {
+            bed.partition(0).append(batch(&["a", "b"]), &options).done().await.unwrap();
+        }
+        bed
+    }
+
+    async fn delete(bed: &DataBed, topic: &str, partition_index: i32, offset: i64) -> (ErrorCode, i64) {
+        let partitions = vec![DeleteRecordsPartition { partition_index, offset }];
+        let topics = vec![DeleteRecordsTopic { name: topic.to_owned(), partitions }];
+        let request = DeleteRecordsRequest { topics, timeout_ms: 10_000 };
+        let handler = DeleteRecordsHandler::new(bed.plane.clone());
+        let mut response = bed.ask(&handler, 2, request).await;
+        let answer = response.topics.remove(0).partitions.remove(0);
+        (ErrorCode::from_code(answer.error_code).unwrap(), answer.low_watermark)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_log_starts_where_it_is_told() {
+        let bed = bed_with_records().await;
+        assert_eq!(delete(&bed, "t", 0, 3).await, (ErrorCode::None, 3));
+        assert_eq!(delete(&bed, "t", 0, 1).await, (ErrorCode::None, 3), "nothing comes back");
+        assert_eq!(bed.partition(0).bounds().log_start_offset, Offset(3));
+        assert_eq!(delete(&bed, "t", 0, -1).await, (ErrorCode::None, 6));
+        assert_eq!(bed.partition(0).bounds().log_start_offset, Offset(6));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_cannot_be_deleted_is_refused() {
+        let bed = bed_with_records().await;
+        bed.learn(&crate::fixture::topic(2, "__consumer_offsets", &[&[1]])).await;
+        let cases = [
+            ("t", 0, 7, ErrorCode::OffsetOutOfRange),
+            ("t", 0, i64::MAX, ErrorCode::OffsetOutOfRange),
+            ("t", 0, -2, ErrorCode::OffsetOutOfRange),
+            ("t", 2, 0, ErrorCode::NotLeaderOrFollower),
+            ("t", 9, 0, ErrorCode::UnknownTopicOrPartition),
+            ("u", 0, 0, ErrorCode::UnknownTopicOrPartition),
+            ("__consumer_offsets", 0, 0, ErrorCode::InvalidTopicException),
+        ];
+        for (topic, partition, offset, code) in cases {
+            assert_eq!(
+                delete(&bed, topic, partition, offset).await,
+                (code, -1),
+                "{topic}-{partition} {offset}"
+            );
+        }
+        bed.set("cleanup.policy", "compact").await;
+        assert_eq!(delete(&bed, "t", 0, 1).await, (ErrorCode::PolicyViolation, -1));
+    }
+}

@@ -122,3 +122,53 @@ fn space_of(dir: &Path) -> (i64, i64) {
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use klamm_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+
+    use super::*;
+    use crate::data_bed::DataBed;
+
+    async fn ask(bed: &DataBed, version: i16, wanted: Option<&[(&str, &[i32])]>) -> DescribeLogDirsResponse {
+        let topics = wanted.map(|wanted| {
+            let topic = |(topic, partitions): &(&str, &[i32])| DescribableLogDirTopic {
+                topic: (*topic).to_owned(),
+                partitions: partitions.to_vec(),
+            };
+            wanted.iter().map(topic).collect()
+        });
+        let handler = DescribeLogDirsHandler::new(bed.plane.clone());
+        let response = bed.ask(&handler, version, DescribeLogDirsRequest { topics }).await;
+        let mut writer = klamm_protocol::Writer::new();
+        response.encode(version, &mut writer).unwrap();
+        response
+    }
+
+    fn contents(response: &DescribeLogDirsResponse) -> Vec<(&str, i32)> {
+        let topics = response.results.iter().flat_map(|dir| &dir.topics);
+        topics.flat_map(|t| t.partitions.iter().map(|p| (t.name.as_str(), p.partition_index))).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn directories_tell_their_partitions_and_space() {
+        let bed = DataBed::new().await;
+        for version in DescribeLogDirsRequest::VERSIONS.iter() {
+            let response = ask(&bed, version, None).await;
+            assert_eq!((response.error_code, response.results.len()), (0, 1));
+            assert_eq!(contents(&response), [("t", 0), ("t", 1)]);
+            let dir = &response.results[0];
+            assert!(dir.log_dir.ends_with("data") && !dir.is_cordoned);
+            assert!(0 < dir.usable_bytes && dir.usable_bytes <= dir.total_bytes);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn only_what_is_asked_for_is_told() {
+        let bed = DataBed::new().await;
+        let some = ask(&bed, 5, Some(&[("t", &[1, 2, 7]), ("nobody", &[0])])).await;
+        assert_eq!(contents(&some), [("t", 1)]);
+        let nothing = ask(&bed, 5, Some(&[])).await;
+        assert_eq!((contents(&nothing), nothing.results.len()), (Vec::new(), 1));
+    }
+}

@@ -87,3 +87,45 @@ impl Handler for DescribeProducersHandler {
         Ticket::ready(Answer::Response(DescribeProducersResponse { throttle_time_ms: 0, topics }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use klamm_broker::partition::{Acks, AppendOptions, AppendOrigin};
+    use klamm_protocol::messages::describe_producers_request::TopicRequest;
+    use klamm_record::{BatchBuilder, Compression};
+    use klamm_types::ProducerEpoch;
+
+    use super::*;
+    use crate::data_bed::{DataBed, append, wall};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn producers_are_told_by_partition() {
+        let bed = DataBed::new().await;
+        let builder = BatchBuilder::new(Compression::NONE);
+        let mut builder = builder.producer(ProducerId(4000), ProducerEpoch(3), 0);
+        append(&mut builder, wall(), &["a", "b"]);
+        let options = AppendOptions {
+            acks: Acks::All,
+            timeout: std::time::Duration::from_secs(10),
+            leader_epoch: None,
+            origin: AppendOrigin::Client,
+        };
+        let records = Bytes::from(builder.build().unwrap());
+        bed.partition(0).append(records, &options).done().await.unwrap();
+        let topic = |name: &str, partition_indexes| TopicRequest { name: name.to_owned(), partition_indexes };
+        let topics = vec![topic("t", vec![0, 1, 2, 9]), topic("nobody", vec![0]), topic("a/b", vec![0])];
+        let handler = DescribeProducersHandler::new(bed.plane.clone());
+        let response = bed.ask(&handler, 0, DescribeProducersRequest { topics }).await;
+        let answers: Vec<_> = response.topics.iter().flat_map(|topic| &topic.partitions).collect();
+        let codes: Vec<_> = answers.iter().map(|a| ErrorCode::from_code(a.error_code).unwrap()).collect();
+        let unknown = ErrorCode::UnknownTopicOrPartition;
+        let none = ErrorCode::None;
+        let moved = ErrorCode::NotLeaderOrFollower;
+        assert_eq!(codes, [none, none, moved, unknown, unknown, ErrorCode::InvalidTopicException]);
+        let state = &answers[0].active_producers[0];
+        assert_eq!((state.producer_id, state.producer_epoch, state.last_sequence), (4000, 3, 1));
+        assert_eq!((state.coordinator_epoch, state.current_txn_start_offset), (-1, -1));
+        assert_eq!(answers[1].active_producers.len(), 0);
+    }
+}

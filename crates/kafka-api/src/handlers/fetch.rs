@@ -183,3 +183,7 @@ fn refusal(partition_index: i32, code: ErrorCode) -> PartitionData {
         ..PartitionData::default()
     }
 }
+
+#[cfg(test)]
+#[path = "fetch_test.rs"]
+mod tests;

@@ -81,3 +81,68 @@ fn refusal(code: ErrorCode) -> InitProducerIdResponse {
         ..InitProducerIdResponse::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+    use crate::data_bed::{context, outcome};
+
+    /// Counts up; has none below zero.
+    #[derive(Debug)]
+    struct Counting(AtomicI64);
+
+    impl ProducerIdSource for Counting {
+        fn next(&self) -> BoxFuture<Option<ProducerId>> {
+            let id = self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move { (id >= 0).then_some(ProducerId(id)) })
+        }
+    }
+
+    async fn ask(handler: &InitProducerIdHandler, request: InitProducerIdRequest) -> InitProducerIdResponse {
+        let ticket = handler.handle(context::<InitProducerIdRequest>(5), request);
+        match outcome(ticket).await {
+            Answer::Response(response) => response,
+            Answer::Nothing | Answer::Close => panic!("there is a response"),
+        }
+    }
+
+    #[tokio::test]
+    async fn idempotent_producers_get_ids() {
+        let handler = InitProducerIdHandler::new(Arc::new(Counting(AtomicI64::new(-1))));
+        let request = InitProducerIdRequest {
+            transactional_id: None,
+            producer_id: -1,
+            producer_epoch: -1,
+            ..Default::default()
+        };
+        let none_yet = ask(&handler, request.clone()).await;
+        assert_eq!(none_yet.error_code, ErrorCode::CoordinatorLoadInProgress as i16);
+        for id in 0..3 {
+            let answer = ask(&handler, request.clone()).await;
+            assert_eq!((answer.error_code, answer.producer_id, answer.producer_epoch), (0, id, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_no_coordinator_or_no_sense_is_refused() {
+        let handler = InitProducerIdHandler::new(Arc::new(Counting(AtomicI64::new(0))));
+        let request = |transactional_id: Option<&str>, producer_id, producer_epoch| InitProducerIdRequest {
+            transactional_id: transactional_id.map(str::to_owned),
+            producer_id,
+            producer_epoch,
+            ..Default::default()
+        };
+        let cases = [
+            (request(Some("orders"), -1, -1), ErrorCode::CoordinatorNotAvailable),
+            (request(Some(""), -1, -1), ErrorCode::InvalidRequest),
+            (request(None, 5, -1), ErrorCode::InvalidRequest),
+            (request(None, -1, 0), ErrorCode::InvalidRequest),
+        ];
+        for (request, code) in cases {
+            let answer = ask(&handler, request).await;
+            assert_eq!((answer.error_code, answer.producer_id, answer.producer_epoch), (code as i16, -1, -1));
+        }
+    }
+}

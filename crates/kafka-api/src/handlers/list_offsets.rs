@@ -181,3 +181,7 @@ fn duplicates(request: &ListOffsetsRequest) -> HashSet<(String, i32)> {
     }
     duplicates
 }
+
+#[cfg(test)]
+#[path = "list_offsets_test.rs"]
+mod tests;

@@ -74,3 +74,48 @@ impl Handler for OffsetForLeaderEpochHandler {
         Ticket::ready(Answer::Response(OffsetForLeaderEpochResponse { throttle_time_ms: 0, topics }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use klamm_broker::partition::{Acks, AppendOptions, AppendOrigin};
+    use klamm_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderTopic;
+
+    use super::*;
+    use crate::data_bed::{DataBed, batch};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn epochs_end_where_the_log_says() {
+        let bed = DataBed::new().await;
+        let options = AppendOptions {
+            acks: Acks::All,
+            timeout: std::time::Duration::from_secs(10),
+            leader_epoch: None,
+            origin: AppendOrigin::Client,
+        };
+        bed.partition(0).append(batch(&["a", "b"]), &options).done().await.unwrap();
+        let asked = |partition, current_leader_epoch, leader_epoch| OffsetForLeaderPartition {
+            partition,
+            current_leader_epoch,
+            leader_epoch,
+        };
+        let cases = [
+            (asked(0, -1, 0), ErrorCode::None, (0, 2)),
+            (asked(0, 0, 0), ErrorCode::None, (0, 2)),
+            (asked(0, 0, 5), ErrorCode::None, (-1, -1)),
+            (asked(0, 1, 0), ErrorCode::UnknownLeaderEpoch, (-1, -1)),
+            (asked(2, -1, 0), ErrorCode::NotLeaderOrFollower, (-1, -1)),
+            (asked(9, -1, 0), ErrorCode::UnknownTopicOrPartition, (-1, -1)),
+        ];
+        for version in OffsetForLeaderEpochRequest::VERSIONS.iter() {
+            let partitions = cases.iter().map(|(asked, ..)| asked.clone()).collect();
+            let topics = vec![OffsetForLeaderTopic { topic: "t".to_owned(), partitions }];
+            let request = OffsetForLeaderEpochRequest { replica_id: -1, topics };
+            let handler = OffsetForLeaderEpochHandler::new(bed.plane.clone());
+            let response = bed.ask(&handler, version, request).await;
+            for (answer, (asked, code, end)) in response.topics[0].partitions.iter().zip(&cases) {
+                assert_eq!(answer.error_code, *code as i16, "{asked:?}");
+                assert_eq!((answer.leader_epoch, answer.end_offset), *end, "{asked:?}");
+            }
+        }
+    }
+}

@@ -383,3 +383,7 @@ fn refusal(index: i32, failure: Failure, current_leader: LeaderIdAndEpoch) -> Pa
         current_leader,
     }
 }
+
+#[cfg(test)]
+#[path = "produce_test.rs"]
+mod tests;
