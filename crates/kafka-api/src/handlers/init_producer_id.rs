@@ -5,7 +5,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use klamm_broker::producer_ids::ProducerIds;
 use klamm_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 use klamm_protocol::{ErrorCode, VersionRange};
 use klamm_types::ProducerId;
@@ -13,10 +15,22 @@ use klamm_types::ProducerId;
 use crate::context::RequestContext;
 use crate::table::{Access, Answer, BoxFuture, Handler, Operation, Ticket};
 
+/// How long a producer waits for the controller to give this broker more ids.
+const BLOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Gives away producer ids.
 pub trait ProducerIdSource: Send + Sync + fmt::Debug + 'static {
     /// An id that nobody has been given. `None` if none can be had now: the controller gives no answer.
-    fn next(&self) -> BoxFuture<Option<ProducerId>>;
+    fn next(self: Arc<Self>) -> BoxFuture<Option<ProducerId>>;
+}
+
+impl ProducerIdSource for ProducerIds {
+    fn next(self: Arc<Self>) -> BoxFuture<Option<ProducerId>> {
+        Box::pin(async move {
+            let id = Self::next(&self, BLOCK_TIMEOUT).await;
+            id.inspect_err(|error| tracing::warn!(%error, "there is no producer id to give away")).ok()
+        })
+    }
 }
 
 /// The handler.
@@ -47,7 +61,7 @@ impl Handler for InitProducerIdHandler {
         if let Err(code) = check(&request) {
             return Ticket::ready(Answer::Response(refusal(code)));
         }
-        let id = self.ids.next();
+        let id = Arc::clone(&self.ids).next();
         Ticket::later(async move {
             Answer::Response(match id.await {
                 Some(id) => InitProducerIdResponse {
@@ -94,7 +108,7 @@ mod tests {
     struct Counting(AtomicI64);
 
     impl ProducerIdSource for Counting {
-        fn next(&self) -> BoxFuture<Option<ProducerId>> {
+        fn next(self: Arc<Self>) -> BoxFuture<Option<ProducerId>> {
             let id = self.0.fetch_add(1, Ordering::Relaxed);
             Box::pin(async move { (id >= 0).then_some(ProducerId(id)) })
         }
