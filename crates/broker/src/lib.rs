@@ -29,6 +29,7 @@ pub mod producer_ids;
 pub mod replica_manager;
 pub mod replica_service;
 
+pub use broker::{Broker, BrokerFailure, BrokerOptions, BrokerStartError, ShutdownError};
 pub use clock::Clock;
 pub use config::BrokerConfig;
 pub use fetcher::{FetcherConfig, MetadataPeers, Peers, ReplicaFetchers};

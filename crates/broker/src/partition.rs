@@ -275,6 +275,7 @@ impl PartitionHandle {
         match position_of(&self.shared.log) {
             Ok(position) => {
                 state.replica = Replica::new(self.shared.around.node, epoch, state.config, position);
+                self.publish_role(&state);
             }
             Err(error) => {
                 tracing::error!(partition = %self.shared.partition, %error, "the log contradicts itself");
@@ -338,9 +339,8 @@ impl PartitionHandle {
         })
     }
 
-    /// Publishes what the steps changed, sets the timer, and lets go of the lock.
+    /// Sets the timer, and lets go of the lock.
     fn leave(&self, mut state: MutexGuard<'_, State>) {
-        self.publish_role(&state);
         if let Some(at) = state.replica.next_wakeup(state.ticked_at)
             && state.wakeup.is_none_or(|set| at < set)
             && !state.closed

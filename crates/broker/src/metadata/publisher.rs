@@ -13,7 +13,7 @@ use crate::ReplicaManager;
 /// Publishers are called in the order in which the loader was given them, after the
 /// [`MetadataCache`](super::MetadataCache) has the image. A step counts as applied when the last of them is done; the
 /// next step waits.
-pub trait MetadataPublisher: Send + fmt::Debug + 'static {
+pub trait MetadataPublisher: Send + Sync + fmt::Debug + 'static {
     /// The metadata went by `delta` to `image`.
     fn publish<'a>(
         &'a mut self,

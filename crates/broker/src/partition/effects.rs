@@ -51,8 +51,19 @@ impl PartitionHandle {
         let mut next = Some(event);
         loop {
             if let Some(event) = next.take() {
+                let may_change_role = matches!(
+                    event,
+                    Event::RegistrationChanged { .. }
+                        | Event::ConfigChanged(_)
+                        | Event::IsrProposalAnswered { .. }
+                        | Event::LogFailed
+                );
                 state.replica.step(now, event, &mut state.effects);
                 queue.extend(state.effects.drain());
+                if may_change_role {
+                    // Before anybody is told what came of it.
+                    self.publish_role(state);
+                }
             }
             let Some(effect) = queue.pop_front() else { break };
             next = self.carry_out(state, effect, io);

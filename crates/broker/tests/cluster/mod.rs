@@ -126,10 +126,15 @@ impl Cluster {
         let manager = ReplicaManager::new(config, Arc::new(dirs), around);
         tasks.spawn(Arc::clone(&manager).run());
         self.network.join(BrokerId(id), &manager);
-        let epoch = BrokerEpoch(lock(&self.metadata).provenance.last_offset.0 + 1);
-        manager.begin_incarnation(epoch).await;
         lease.extend(Timestamp(i64::MAX));
         self.nodes.insert(id, Node { manager, lease, clock, tasks });
+        self.register_again(id).await
+    }
+
+    /// Registers a running broker.
+    pub(crate) async fn register_again(&self, id: i32) -> BrokerEpoch {
+        let epoch = BrokerEpoch(lock(&self.metadata).provenance.last_offset.0 + 1);
+        self.nodes[&id].manager.begin_incarnation(epoch).await;
         self.publish(vec![MetadataRecord::BrokerRegistered(BrokerRegistration {
             id: BrokerId(id),
             epoch,
@@ -175,7 +180,7 @@ impl Cluster {
 
     /// Commits facts and lets every broker know.
     pub(crate) async fn publish(&self, records: Vec<MetadataRecord>) {
-        ports::publish(&self.metadata, &self.network, records).await;
+        ports::decide_and_publish(&self.metadata, &self.network, |_| (records, ())).await;
     }
 
     pub(crate) async fn create_topic(&self, replicas: &[i32], settings: &[(&str, &str)]) {
@@ -200,17 +205,28 @@ impl Cluster {
 
     /// Changes the partition's registration.
     pub(crate) async fn change(&self, change: impl FnOnce(&mut PartitionRegistration)) {
-        let old = self.registration();
-        let mut new = old.clone();
-        new.partition_epoch = old.partition_epoch.next().unwrap();
-        change(&mut new);
-        let changed = PartitionChanged::between(TOPIC, ZERO, &old, &new);
-        self.publish(vec![MetadataRecord::PartitionChanged(changed)]).await;
+        let decide = |image: &MetadataImage| {
+            let old = image.topics.partition(TOPIC, ZERO).unwrap();
+            let mut new = old.as_ref().clone();
+            new.partition_epoch = old.partition_epoch.next().unwrap();
+            change(&mut new);
+            let changed = PartitionChanged::between(TOPIC, ZERO, old, &new);
+            (vec![MetadataRecord::PartitionChanged(changed)], ())
+        };
+        ports::decide_and_publish(&self.metadata, &self.network, decide).await;
     }
 
     /// `leader` takes over, with `isr` in sync.
     pub(crate) async fn elect(&self, leader: i32, isr: &[i32]) {
         let isr: Vec<_> = isr.iter().copied().map(BrokerId).collect();
+        if self.registration().leader == Some(BrokerId(leader)) {
+            // A new epoch is of a new leader: nobody leads in between.
+            self.change(|partition| {
+                partition.leader = None;
+                partition.leader_epoch = partition.leader_epoch.next().unwrap();
+            })
+            .await;
+        }
         self.change(|partition| {
             partition.leader = Some(BrokerId(leader));
             partition.isr = isr;

@@ -10,7 +10,7 @@ use klamm_broker::partition::{
 use klamm_broker::{PartitionHandle, ReplicaManager};
 use klamm_metadata::{MetadataImage, MetadataRecord, PartitionChanged, PartitionRegistration};
 use klamm_replica::{FetchId, IsrAnswer, IsrProposal, IsrRefusal};
-use klamm_types::{BrokerId, PartitionEpoch};
+use klamm_types::{BrokerId, PartitionEpoch, PartitionId, TopicId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -159,44 +159,54 @@ async fn decide(
     proposal: &IsrProposal,
 ) -> IsrAnswer {
     let (topic, number) = (partition.topic_id(), partition.partition().partition);
-    let image = Arc::clone(&lock(metadata));
+    decide_and_publish(metadata, network, |image| judge(image, topic, number, proposal)).await
+}
+
+fn judge(
+    image: &MetadataImage,
+    topic: TopicId,
+    number: PartitionId,
+    proposal: &IsrProposal,
+) -> (Vec<MetadataRecord>, IsrAnswer) {
+    let refuse = |refusal| (Vec::new(), IsrAnswer::Refused(refusal));
     let Some(old) = image.topics.partition(topic, number) else {
-        return IsrAnswer::Refused(IsrRefusal::UnknownTopicOrPartition);
+        return refuse(IsrRefusal::UnknownTopicOrPartition);
     };
     if proposal.leader_epoch != old.leader_epoch {
-        return IsrAnswer::Refused(IsrRefusal::FencedLeaderEpoch);
+        return refuse(IsrRefusal::FencedLeaderEpoch);
     }
     if proposal.partition_epoch != old.partition_epoch {
-        return IsrAnswer::Refused(IsrRefusal::InvalidUpdateVersion);
+        return refuse(IsrRefusal::InvalidUpdateVersion);
     }
     let is_eligible = |member: &klamm_replica::IsrMember| {
         let broker = image.cluster.broker(member.broker);
         broker.is_some_and(|broker| broker.is_active() && broker.epoch == member.broker_epoch)
     };
     if !proposal.members.iter().all(is_eligible) {
-        return IsrAnswer::Refused(IsrRefusal::IneligibleReplica);
+        return refuse(IsrRefusal::IneligibleReplica);
     }
     let isr: Vec<_> = proposal.members.iter().map(|member| member.broker).collect();
     let partition_epoch = PartitionEpoch(old.partition_epoch.0 + 1);
     let new = PartitionRegistration { isr: isr.clone(), partition_epoch, ..old.as_ref().clone() };
     let change = PartitionChanged::between(topic, number, old, &new);
-    publish(metadata, network, vec![MetadataRecord::PartitionChanged(change)]).await;
-    IsrAnswer::Accepted {
+    let accepted = IsrAnswer::Accepted {
         leader_epoch: new.leader_epoch,
         partition_epoch,
         in_sync_replicas: isr.into_iter().collect(),
         min_in_sync_replicas: 1,
-    }
+    };
+    (vec![MetadataRecord::PartitionChanged(change)], accepted)
 }
 
-/// Commits facts and lets every broker know, in order.
-pub(crate) async fn publish(
+/// Commits the facts that `decide` makes of the newest image, and lets every broker know, in order.
+pub(crate) async fn decide_and_publish<T>(
     metadata: &Mutex<Arc<MetadataImage>>,
     network: &Network,
-    records: Vec<MetadataRecord>,
-) {
+    decide: impl FnOnce(&MetadataImage) -> (Vec<MetadataRecord>, T),
+) -> T {
     let _publishing = network.publishing.lock().await;
     let old = Arc::clone(&lock(metadata));
+    let (records, outcome) = decide(&old);
     let delta = delta_of(&old, &records);
     let new = Arc::new(delta.clone().apply(provenance(&old, records.len())));
     *lock(metadata) = Arc::clone(&new);
@@ -205,4 +215,5 @@ pub(crate) async fn publish(
     for manager in managers {
         manager.apply(Arc::clone(&delta), Arc::clone(&new)).await;
     }
+    outcome
 }
