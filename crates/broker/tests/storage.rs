@@ -176,7 +176,7 @@ async fn what_the_metadata_said_before_the_registration_is_not_acted_upon() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_registration_ends_what_the_old_one_led() {
-    let mut cluster = Cluster::of(&[1, 2]).await;
+    let cluster = Cluster::of(&[1, 2]).await;
     cluster.create_topic(&[1, 2], &[("min.insync.replicas", "2")]).await;
     cluster.network.cut(2);
     let waiting = cluster.partition(1).append(batch(&["a"]), &options(Acks::All));

@@ -54,10 +54,12 @@ impl Wakes for Notify {
     }
 }
 
+type Slots = Vec<Option<(Interest, Arc<dyn Wakes>)>>;
+
 /// The waiters of one partition. A slot is free when it is `None`.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    slots: Mutex<Vec<Option<(Interest, Arc<dyn Wakes>)>>>,
+    slots: Mutex<Slots>,
 }
 
 /// Ends the waiting when it is dropped.
@@ -94,7 +96,7 @@ impl Waiters {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Option<(Interest, Arc<dyn Wakes>)>>> {
+    fn lock(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

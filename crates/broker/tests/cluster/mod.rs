@@ -2,6 +2,7 @@
 //! and a controller that does what it is told.
 
 #![allow(dead_code, reason = "each test file that includes this uses its own part of it")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod ports;
 
