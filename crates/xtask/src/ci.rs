@@ -19,7 +19,7 @@ pub(crate) struct Options {
     /// A test that is skipped for want of a tool is a failure
     #[arg(long)]
     no_skips: bool,
-    /// Only these steps, in their usual order (fmt clippy tidy test doc crash mutants fuzz bench)
+    /// Only these steps, in their usual order (fmt clippy tidy test doc crash sim mutants fuzz bench)
     #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = steps::parse_name)]
     only: Vec<&'static str>,
     /// How long to fuzz, in seconds, over all targets

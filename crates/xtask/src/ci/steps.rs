@@ -23,13 +23,14 @@ pub(super) struct Step {
 }
 
 /// All steps.
-pub(super) const STEPS: [Step; 9] = [
+pub(super) const STEPS: [Step; 10] = [
     Step { name: "fmt", what: "sources are formatted", run: fmt },
     Step { name: "clippy", what: "no warnings", run: clippy },
     Step { name: "tidy", what: "layers, purity, sizes, names, texts", run: tidy },
     Step { name: "test", what: "unit and integration tests", run: test },
     Step { name: "doc", what: "documentation tests", run: doc },
     Step { name: "crash", what: "crash enumeration, optimised, short form", run: crash },
+    Step { name: "sim", what: "simulated clusters under faults, short form", run: sim },
     Step { name: "mutants", what: "known bugs are caught", run: mutants },
     Step { name: "fuzz", what: "fuzzing within a time budget", run: fuzz },
     Step { name: "bench", what: "every benchmark runs once", run: bench },
@@ -97,6 +98,15 @@ fn crash(context: &Context<'_>) -> anyhow::Result<()> {
     let verdict = judge(&runs);
     ensure!(matches!(verdict, Verdict::Survived { .. }), "{package} ({tests}): {verdict}");
     Ok(())
+}
+
+/// How many seeds the short form of the simulation runs.
+const SIM_SEEDS: &str = "3000";
+
+fn sim(context: &Context<'_>) -> anyhow::Result<()> {
+    let mut command = cargo(&context.workspace.root);
+    let arguments = ["run", "--profile", "ci", "--locked", "-p", "klamm-sim", "--", "--seeds", SIM_SEEDS];
+    run(command.args(arguments))
 }
 
 fn mutants(context: &Context<'_>) -> anyhow::Result<()> {

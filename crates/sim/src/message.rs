@@ -1,0 +1,97 @@
+//! What travels between the nodes of the simulated cluster.
+
+use bytes::Bytes;
+use klamm_control::{AlterPartitionRequest, BrokerStanding, HeartbeatRequest, RegisterRequest};
+use klamm_replica::{FetchAnswer, FetchId, FollowerFetch, IsrAnswer, ProposalId};
+use klamm_types::{BrokerEpoch, BrokerId, Offset, PartitionId};
+
+/// A place that messages come from and go to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Address {
+    Broker(BrokerId),
+    /// The active controller, wherever it is.
+    Quorum,
+    /// A producer, by its number.
+    Producer(usize),
+}
+
+/// Which start of a broker's process. Answers to an earlier one are dropped, as its connections are gone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Life(pub u32);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Message {
+    Register {
+        life: Life,
+        request: RegisterRequest,
+    },
+    Registered {
+        life: Life,
+        /// `None`: refused, to be tried again.
+        epoch: Option<BrokerEpoch>,
+    },
+    Heartbeat {
+        life: Life,
+        sent_us: u64,
+        request: HeartbeatRequest,
+    },
+    Standing {
+        life: Life,
+        /// When the heartbeat that this answers was sent: the lease counts from then.
+        sent_us: u64,
+        /// `None`: the registration is not the current one.
+        standing: Option<BrokerStanding>,
+        /// How many entries of the metadata log are committed.
+        committed: usize,
+    },
+    /// So many entries of the metadata log are committed.
+    Feed {
+        committed: usize,
+    },
+    Propose {
+        life: Life,
+        partition: PartitionId,
+        proposal: ProposalId,
+        request: AlterPartitionRequest,
+    },
+    ProposalAnswer {
+        life: Life,
+        partition: PartitionId,
+        proposal: ProposalId,
+        answer: IsrAnswer,
+    },
+    Fetch {
+        life: Life,
+        partition: PartitionId,
+        id: FetchId,
+        fetch: FollowerFetch,
+    },
+    FetchAnswer {
+        life: Life,
+        partition: PartitionId,
+        id: FetchId,
+        answer: FetchAnswer,
+        records: Bytes,
+    },
+    Produce {
+        producer: usize,
+        attempt: u64,
+        partition: PartitionId,
+        batch: Bytes,
+    },
+    ProduceAnswer {
+        attempt: u64,
+        outcome: ProduceOutcome,
+    },
+}
+
+/// What a broker answers to a producer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ProduceOutcome {
+    /// On enough disks, from this offset on.
+    Acknowledged(Offset),
+    /// To be sent again.
+    Retriable,
+    /// The producer's sequence does not continue what the log has.
+    OutOfOrder,
+}

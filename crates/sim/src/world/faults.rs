@@ -1,0 +1,143 @@
+//! What goes wrong, and when it is allowed to.
+
+use klamm_log::fs::Operation;
+use klamm_types::{BrokerId, PartitionId};
+
+use super::{Happening, World};
+use crate::disk::Disk;
+use crate::message::Address;
+use crate::scenario::Fault;
+
+impl World {
+    /// The next fault, and the one after it.
+    pub(super) fn fault(&mut self) {
+        if self.healing {
+            return;
+        }
+        let mean = self.scenario.fault_interval_us;
+        let next = self.chance.range(mean / 4, mean * 2);
+        self.scheduler.after(next, Happening::Fault);
+        let weights = self.scenario.weights;
+        let Some(fault) = Fault::draw(weights, &mut self.chance) else { return };
+        self.note(|_| format!("fault {fault:?}"));
+        let id = BrokerId(self.chance.range(1, self.scenario.brokers as u64) as i32);
+        match fault {
+            Fault::Kill => self.kill_and_restart(id, false),
+            Fault::PowerCut => self.kill_and_restart(id, true),
+            Fault::PowerCutOfAll => {
+                (1..=self.scenario.brokers).for_each(|id| self.kill_and_restart(BrokerId(id), true));
+            }
+            Fault::CleanRestart => {
+                if let Some(process) = &mut self.broker_mut(id).process {
+                    process.wants_shutdown = process.epoch.is_some();
+                }
+            }
+            Fault::Wipe => self.wipe(id),
+            Fault::Pause => {
+                let until = self.scheduler.now_us() + self.chance.range(50_000, 4_000_000);
+                self.broker_mut(id).paused_until_us = until;
+            }
+            Fault::CutOneWay => self.cut_one_way(id),
+            Fault::Isolate => self.isolate(id),
+            Fault::ControllerFailover => self.fail_over(),
+            Fault::DiskFailure => self.fail_disk(id),
+            Fault::Reassign => self.reassign(),
+        }
+    }
+
+    /// Ends the process of a broker without a word. A power cut also loses what is not on its disk.
+    pub(super) fn kill(&mut self, id: BrokerId, power: bool) {
+        let World { brokers, chance, .. } = self;
+        let broker = &mut brokers[Self::index(id)];
+        let Some(process) = broker.process.take() else { return };
+        let epoch = process.epoch;
+        drop(process);
+        if power {
+            broker.disk.cut_power(chance);
+        } else {
+            broker.disk.kill_process(chance);
+        }
+        // A host that still runs refuses connections at once; one without power says nothing.
+        if let Some(epoch) = epoch.filter(|_| !power) {
+            self.scheduler.after(15_000, Happening::Died { broker: id, epoch });
+        }
+        let down = self.chance.range(20_000, 3_000_000);
+        self.scheduler.after(down, Happening::Start { broker: id });
+    }
+
+    fn kill_and_restart(&mut self, id: BrokerId, power: bool) {
+        self.kill(id, power);
+    }
+
+    /// Takes a broker's disk away, if everything that was acknowledged is on other disks as well: two lost disks at
+    /// a time are more than any replication factor of 2 promises to survive.
+    fn wipe(&mut self, id: BrokerId) {
+        let image = self.quorum.latest();
+        let whole = |partition: &klamm_metadata::PartitionRegistration| {
+            partition.isr.len() == partition.replicas.len()
+                && partition.adding.is_empty()
+                && partition.removing.is_empty()
+                && partition.replicas.len() > 1
+        };
+        let all_whole = image.topics.partitions().all(|(_, _, partition)| whole(partition));
+        let committed = self.quorum.committed() == self.quorum.entries();
+        let all_up = self.brokers.iter().all(|broker| broker.process.is_some());
+        if !(all_whole && committed && all_up) {
+            return;
+        }
+        self.kill(id, true);
+        let World { brokers, chance, .. } = self;
+        brokers[Self::index(id)].disk = Disk::empty(chance);
+        brokers[Self::index(id)].clean_mark = None;
+    }
+
+    fn cut_one_way(&mut self, id: BrokerId) {
+        let until = self.scheduler.now_us() + self.chance.range(50_000, 5_000_000);
+        let other = BrokerId(self.chance.range(1, self.scenario.brokers as u64) as i32);
+        let other = if self.chance.per_mille(300) { Address::Quorum } else { Address::Broker(other) };
+        let (a, b) = (Address::Broker(id), other);
+        let (from, to) = if self.chance.per_mille(500) { (a, b) } else { (b, a) };
+        self.network.cut(from, to, until);
+    }
+
+    fn isolate(&mut self, id: BrokerId) {
+        let until = self.scheduler.now_us() + self.chance.range(50_000, 6_000_000);
+        let brokers = (1..=self.scenario.brokers).map(|other| Address::Broker(BrokerId(other)));
+        let everybody: Vec<_> = brokers.chain([Address::Quorum]).collect();
+        for other in everybody {
+            self.network.cut(Address::Broker(id), other, until);
+            self.network.cut(other, Address::Broker(id), until);
+        }
+    }
+
+    fn fail_over(&mut self) {
+        if !self.quorum.is_active() {
+            return;
+        }
+        let World { quorum, chance, .. } = self;
+        quorum.fail_over(chance);
+        let term = self.quorum.term();
+        let leaderless = self.chance.range(20_000, 1_500_000);
+        self.scheduler.after(leaderless, Happening::TakeOver { term });
+    }
+
+    /// The next sync, or the next write, of a broker's disk fails; the machine is booted again soon after, with the
+    /// disk mended and its cache gone.
+    fn fail_disk(&mut self, id: BrokerId) {
+        let operation = if self.chance.per_mille(500) { Operation::SyncData } else { Operation::Write };
+        let broker = self.broker_mut(id);
+        if broker.process.is_some() {
+            broker.disk.start_failing(operation);
+        }
+    }
+
+    fn reassign(&mut self) {
+        let partition = PartitionId(self.chance.range(0, self.scenario.partitions as u64 - 1) as i32);
+        let mut brokers: Vec<_> = (1..=self.scenario.brokers).map(BrokerId).collect();
+        for last in (1..brokers.len()).rev() {
+            brokers.swap(last, self.chance.range(0, last as u64) as usize);
+        }
+        brokers.truncate(usize::try_from(self.scenario.replication_factor).unwrap_or(1));
+        self.decide(|quorum| quorum.reassign(partition, brokers));
+    }
+}
