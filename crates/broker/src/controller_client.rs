@@ -472,3 +472,11 @@ fn accepted(refusal: Option<pb::Refusal>) -> Result<(), ControllerError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "controller_client/fake.rs"]
+pub(crate) mod fake;
+
+#[cfg(test)]
+#[path = "controller_client_test.rs"]
+mod tests;

@@ -222,3 +222,7 @@ fn refusal(code: pb::RefusalCode) -> Option<IsrRefusal> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+#[path = "isr_proposer_test.rs"]
+mod tests;

@@ -268,3 +268,7 @@ impl Life {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "lifecycle_test.rs"]
+mod tests;

@@ -127,3 +127,7 @@ impl Session {
         Some(Answered { phase, lease_until })
     }
 }
+
+#[cfg(test)]
+#[path = "session_test.rs"]
+mod tests;

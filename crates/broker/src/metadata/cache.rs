@@ -113,7 +113,7 @@ impl MetadataCache {
     }
 
     /// Everybody has acted on what lies up to `offset`.
-    pub(super) fn on_applied(&self, offset: Offset) {
+    pub(crate) fn on_applied(&self, offset: Offset) {
         self.applied.send_if_modified(|applied| applied.advance_to(offset));
     }
 }

@@ -162,3 +162,7 @@ impl Feed {
         Step { delta: Arc::new(delta), image: Arc::clone(&self.image) }
     }
 }
+
+#[cfg(test)]
+#[path = "feed_test.rs"]
+mod tests;

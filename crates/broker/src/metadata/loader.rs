@@ -17,6 +17,9 @@ use crate::controller_client::ControllerClient;
 
 /// How long opening the stream may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a stream may be silent before it is given up: a controller that lives, and is in touch with the quorum, says
+/// so twice a second.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// The longest event that is asked for, in bytes; a longer entry comes alone.
 const EVENT_BYTES_MAX: u32 = 4 << 20;
 /// How many records are replayed without a change of thread: some tens of microseconds of work.
@@ -144,15 +147,16 @@ impl Follower {
             let event = tokio::select! {
                 biased;
                 () = active.away_from(address) => return (self, Ended::Moved),
-                event = stream.message() => event,
+                event = tokio::time::timeout(SILENCE_MAX, stream.message()) => event,
             };
             let event = match event {
-                Ok(Some(event)) => event,
-                Ok(None) => {
+                Err(_) => return (self, Ended::Broken(RpcError::TimedOut)),
+                Ok(Ok(Some(event))) => event,
+                Ok(Ok(None)) => {
                     let reason = "the controller ended the stream".to_owned();
                     return (self, Ended::Broken(RpcError::Lost { reason }));
                 }
-                Err(status) => return (self, Ended::Broken(status.into())),
+                Ok(Err(status)) => return (self, Ended::Broken(status.into())),
             };
             if std::mem::take(&mut is_new) {
                 backoff.reset();
@@ -241,3 +245,7 @@ fn records(event: &pb::FollowEvent) -> usize {
         Some(Event::Idle(_)) | None => 0,
     }
 }
+
+#[cfg(test)]
+#[path = "loader_test.rs"]
+mod tests;
