@@ -1,5 +1,7 @@
 //! Calls between nodes over real sockets: what is refused, what ends in time, and what a death looks like.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

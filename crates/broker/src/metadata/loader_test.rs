@@ -14,12 +14,15 @@ fn topic(number: u8) -> MetadataRecord {
     MetadataRecord::TopicCreated { id: TopicId([number; 16]), name }
 }
 
+/// Who heard of which offset, with what the cache had and said to be applied by then.
+type Heard = Arc<Mutex<Vec<(&'static str, i64, i64, i64)>>>;
+
 /// Notes what it hears, and what the cache had and said to be applied by then.
 #[derive(Debug)]
 struct Listener {
     name: &'static str,
     cache: Arc<MetadataCache>,
-    heard: Arc<Mutex<Vec<(&'static str, i64, i64, i64)>>>,
+    heard: Heard,
 }
 
 impl MetadataPublisher for Listener {
@@ -39,14 +42,14 @@ impl MetadataPublisher for Listener {
 
 struct Running {
     cache: Arc<MetadataCache>,
-    heard: Arc<Mutex<Vec<(&'static str, i64, i64, i64)>>>,
+    heard: Heard,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), LoaderFault>>,
 }
 
 fn follow(nodes: &[&FakeController]) -> Running {
     let cache = Arc::new(MetadataCache::new());
-    let heard = Arc::new(Mutex::new(Vec::new()));
+    let heard = Heard::default();
     let listener = |name| Listener { name, cache: Arc::clone(&cache), heard: Arc::clone(&heard) };
     let loader = MetadataLoader::new(client_of(nodes), Arc::clone(&cache))
         .with_publisher(listener("first"))
