@@ -49,6 +49,18 @@ pub struct AppendInfo {
     pub duplicate: bool,
 }
 
+/// Records that a leader may append, as far as can be told without looking at the log.
+#[derive(Debug)]
+pub struct PreparedAppend {
+    /// The records under the topic's codec, if that is not the one they came in.
+    converted: Option<Vec<u8>>,
+    /// The largest timestamp of each batch.
+    max_timestamps: Vec<Timestamp>,
+    timestamp_type: TimestampType,
+    origin: AppendOrigin,
+    now: Timestamp,
+}
+
 /// One batch of an append, ready to be written.
 struct Ready {
     header: BatchHeader,
@@ -70,10 +82,39 @@ impl Log {
         origin: AppendOrigin,
         now: Timestamp,
     ) -> Result<AppendInfo, AppendError> {
+        let prepared = self.prepare(records, origin, now)?;
+        self.append_prepared(prepared, records, epoch)
+    }
+
+    /// The part of [`append_as_leader`](Self::append_as_leader) that needs nobody to wait: all checks that do not depend
+    /// on what the log holds, decompression among them, and a new compression where the topic asks for one.
+    ///
+    /// # Errors
+    /// As [`append_as_leader`](Self::append_as_leader).
+    pub fn prepare(
+        &self,
+        records: &[u8],
+        origin: AppendOrigin,
+        now: Timestamp,
+    ) -> Result<PreparedAppend, AppendError> {
         self.check_online()?;
         let config = self.config();
-        let checked = check_records(records, &config, origin, now)?;
-        let mut converted = checked.converted;
+        let Checked { converted, max_timestamps } = check_records(records, &config, origin, now)?;
+        let timestamp_type = config.message_timestamp_type;
+        Ok(PreparedAppend { converted, max_timestamps, timestamp_type, origin, now })
+    }
+
+    /// The rest of [`append_as_leader`](Self::append_as_leader). `records` are those that were prepared.
+    ///
+    /// # Errors
+    /// As [`append_as_leader`](Self::append_as_leader).
+    pub fn append_prepared(
+        &self,
+        prepared: PreparedAppend,
+        records: &mut [u8],
+        epoch: LeaderEpoch,
+    ) -> Result<AppendInfo, AppendError> {
+        let PreparedAppend { mut converted, max_timestamps, timestamp_type, origin, now } = prepared;
         let records = converted.as_deref_mut().unwrap_or(records);
         let mut writer = self.writer();
         self.check_online()?;
@@ -83,14 +124,16 @@ impl Log {
         if let Some(duplicate) = self.check_producers(&writer, records, origin)? {
             return Ok(duplicate);
         }
-        let append_time = match config.message_timestamp_type {
+        let append_time = match timestamp_type {
             TimestampType::LogAppendTime => now,
             TimestampType::CreateTime => Timestamp::NONE,
         };
         let first_offset = self.log_end_offset();
-        let ready = assign(records, first_offset, epoch, append_time, &checked.max_timestamps)?;
+        let ready = assign(records, first_offset, epoch, append_time, &max_timestamps)?;
+        let Some(last_offset) = ready.last().map(|last| last.header.last_offset()) else {
+            return Err(AppendError::Empty);
+        };
         self.write(&mut writer, records, &ready, now)?;
-        let last_offset = ready[ready.len() - 1].header.last_offset();
         Ok(AppendInfo { first_offset, last_offset, append_time, duplicate: false })
     }
 

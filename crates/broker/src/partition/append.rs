@@ -8,7 +8,7 @@ use klamm_replica::{Acknowledged, Acks, AppendError, AppendRequest, AppendTicket
 use klamm_types::{LeaderEpoch, Offset, Timestamp};
 use tokio::sync::oneshot;
 
-use super::effects::StepIo;
+use super::effects::{Records, StepIo};
 use super::{AppendFailure, PartitionHandle};
 
 /// How records are appended.
@@ -108,6 +108,10 @@ impl PartitionHandle {
         let failed = AppendError::LogFailed { appended: false };
         // In place if nobody else holds the buffer.
         let records = records.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
+        // Before the lock is taken: others need not wait for a decompression. Who does not lead will refuse anyway.
+        let is_leader = self.shared.role.load().is_leader;
+        let prepared = is_leader.then(|| self.shared.log.prepare(&records, options.origin, self.wall()));
+        let records = Records { bytes: records, origin: options.origin, prepared };
         let Ok(mut state) = self.enter() else { return Outcome::Known(Err(failed.into())) };
         state.ticket += 1;
         let ticket = AppendTicket(state.ticket);
@@ -118,7 +122,7 @@ impl PartitionHandle {
             deadline: self.shared.around.clock.after(options.timeout),
             lease_until: self.shared.around.lease.until(),
         };
-        let mut io = StepIo::appending(ticket, records, options.origin);
+        let mut io = StepIo::appending(ticket, records);
         self.run(&mut state, Event::AppendRequested(request), &mut io);
         let append_time = io.appended.map_or(Timestamp::NONE, |info: AppendInfo| info.append_time);
         let outcome = match (io.refused, io.completed) {

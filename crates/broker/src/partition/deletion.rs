@@ -57,7 +57,7 @@ impl PartitionHandle {
         let ticket = DeletionTicket(state.ticket);
         let offset = before.unwrap_or_else(|| state.replica.log().high_watermark());
         let deadline = self.shared.around.clock.after(timeout);
-        let mut io = StepIo { deletion: Some(ticket), ..StepIo::default() };
+        let mut io = StepIo::deleting(ticket);
         let request = DeletionRequest { ticket: Some(ticket), offset, deadline };
         self.run(&mut state, Event::DeletionRequested(request), &mut io);
         let outcome = match io.deleted {

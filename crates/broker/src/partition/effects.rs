@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use klamm_log::{AppendError as LogAppendError, AppendInfo, AppendOrigin, LogError};
+use klamm_log::{AppendError as LogAppendError, AppendInfo, AppendOrigin, LogError, PreparedAppend};
 use klamm_replica::{
     Acknowledged, Alarm, AppendError, AppendTicket, DeletionError, DeletionTicket, Effect, Event,
     FetchBounds, FetchRefusal,
@@ -15,10 +15,10 @@ use super::{Interest, PartitionHandle, State};
 /// What a step is given, and what it gives back to its caller at once.
 #[derive(Debug, Default)]
 pub(super) struct StepIo {
-    /// The records of the append that is asked for.
-    pub(super) append: Option<(AppendTicket, BytesMut, AppendOrigin)>,
+    /// The append that is asked for.
+    append: Option<Records>,
     /// The caller's append.
-    pub(super) ticket: Option<AppendTicket>,
+    ticket: Option<AppendTicket>,
     /// What the log made of it.
     pub(super) appended: Option<AppendInfo>,
     /// Why the log refused it.
@@ -26,20 +26,38 @@ pub(super) struct StepIo {
     /// The replica's answer to it, if there was one at once.
     pub(super) completed: Option<Result<Acknowledged, AppendError>>,
     /// The caller's deletion.
-    pub(super) deletion: Option<DeletionTicket>,
+    deletion: Option<DeletionTicket>,
     /// The replica's answer to it, if there was one at once.
     pub(super) deleted: Option<Result<Offset, DeletionError>>,
     /// The records of the fetch answer.
-    pub(super) fetched: Bytes,
+    fetched: Bytes,
     /// Where the first batch of them starts.
-    pub(super) fetched_base: Option<Offset>,
+    fetched_base: Option<Offset>,
     /// The answer to a follower's fetch.
     pub(super) follower: Option<Result<FetchBounds, FetchRefusal>>,
 }
 
+/// Records to be appended.
+#[derive(Debug)]
+pub(super) struct Records {
+    pub(super) bytes: BytesMut,
+    pub(super) origin: AppendOrigin,
+    /// What their check gave, if they have been checked.
+    pub(super) prepared: Option<Result<PreparedAppend, LogAppendError>>,
+}
+
 impl StepIo {
-    pub(super) fn appending(ticket: AppendTicket, records: BytesMut, origin: AppendOrigin) -> Self {
-        Self { append: Some((ticket, records, origin)), ticket: Some(ticket), ..Self::default() }
+    pub(super) fn appending(ticket: AppendTicket, records: Records) -> Self {
+        Self { append: Some(records), ticket: Some(ticket), ..Self::default() }
+    }
+
+    pub(super) fn deleting(ticket: DeletionTicket) -> Self {
+        Self { deletion: Some(ticket), ..Self::default() }
+    }
+
+    /// Records of a leader, and where the first batch of them starts.
+    pub(super) fn following(fetched: Bytes, fetched_base: Option<Offset>) -> Self {
+        Self { fetched, fetched_base, ..Self::default() }
     }
 }
 
@@ -111,11 +129,13 @@ impl PartitionHandle {
     }
 
     fn append_as_leader(&self, ticket: AppendTicket, epoch: LeaderEpoch, io: &mut StepIo) -> Event {
-        let Some((_, mut records, origin)) = io.append.take() else {
-            // No append is asked for but with its records.
+        let Some(Records { mut bytes, origin, prepared }) = io.append.take() else {
+            io.refused = Some(LogAppendError::Empty);
             return Event::AppendDropped { ticket };
         };
-        match self.shared.log.append_as_leader(&mut records, epoch, origin, self.wall()) {
+        let log = &self.shared.log;
+        let prepared = prepared.unwrap_or_else(|| log.prepare(&bytes, origin, self.wall()));
+        match prepared.and_then(|prepared| log.append_prepared(prepared, &mut bytes, epoch)) {
             Ok(info) => {
                 io.appended = Some(info);
                 Event::Appended {
@@ -175,7 +195,7 @@ impl PartitionHandle {
         }
     }
 
-    fn wall(&self) -> Timestamp {
+    pub(super) fn wall(&self) -> Timestamp {
         self.shared.around.clock.wall()
     }
 

@@ -98,7 +98,7 @@ impl PartitionHandle {
             high_watermark,
             log_start_offset,
         };
-        (FetchAnswer::Records(described), StepIo { fetched: records, fetched_base, ..StepIo::default() })
+        (FetchAnswer::Records(described), StepIo::following(records, fetched_base))
     }
 
     /// A proposal of this leader was answered.
