@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use klamm_metadata::FeatureRange;
+
 use crate::cluster::Cluster;
 use crate::config_change::ConfigChanges;
 use crate::data_rows::DataParts;
 use crate::errors::TableError;
+use crate::features::ClusterFeatures;
 use crate::handlers::alter_configs::AlterConfigsHandler;
 use crate::handlers::alter_partition_reassignments::AlterPartitionReassignmentsHandler;
-use crate::handlers::api_versions::{FeatureSource, Features, FinalizedFeature, SupportedFeature};
 use crate::handlers::create_partitions::CreatePartitionsHandler;
 use crate::handlers::create_topics::CreateTopicsHandler;
 use crate::handlers::delete_topics::DeleteTopicsHandler;
@@ -33,8 +35,8 @@ pub struct ApiParts {
     pub cluster: Arc<Cluster>,
     /// The levels of this node's loggers.
     pub log_levels: Arc<dyn LogLevels>,
-    /// The features that this binary supports, as ApiVersions tells them.
-    pub supported_features: Vec<SupportedFeature>,
+    /// The features that this build supports ([`klamm_metadata::supported_features`]).
+    pub supported_features: Vec<FeatureRange>,
     /// The partitions, and what else the APIs need that touch records.
     pub data: DataParts,
 }
@@ -46,6 +48,7 @@ pub struct ApiParts {
 pub fn api_table(parts: ApiParts) -> Result<ApiTable, TableError> {
     let ApiParts { cluster, log_levels, supported_features, data } = parts;
     let changes = Arc::new(ConfigChanges::new(cluster.clone(), log_levels.clone()));
+    let features = ClusterFeatures::new(cluster.clone(), supported_features);
     data.add_rows(ApiTable::builder())
         .handler(MetadataHandler::new(cluster.clone()))
         .handler(DescribeClusterHandler::new(cluster.clone()))
@@ -63,27 +66,6 @@ pub fn api_table(parts: ApiParts) -> Result<ApiTable, TableError> {
         .handler(ListPartitionReassignmentsHandler::new(cluster.clone()))
         .handler(DescribeQuorumHandler::new(cluster.clone()))
         .handler(UpdateFeaturesHandler::new(cluster.clone()))
-        .handler(UnregisterBrokerHandler::new(cluster.clone()))
-        .build(Arc::new(ImageFeatures { cluster, supported: supported_features }))
-}
-
-/// The features as the image has them.
-struct ImageFeatures {
-    cluster: Arc<Cluster>,
-    supported: Vec<SupportedFeature>,
-}
-
-impl FeatureSource for ImageFeatures {
-    fn features(&self) -> Features {
-        let image = self.cluster.metadata.image();
-        let finalized = image.features.levels().map(|(name, level)| FinalizedFeature {
-            name: name.to_owned(),
-            level: i16::try_from(level).unwrap_or(i16::MAX),
-        });
-        Features {
-            supported: self.supported.clone(),
-            finalized: finalized.collect(),
-            finalized_epoch: image.provenance.last_offset.0,
-        }
-    }
+        .handler(UnregisterBrokerHandler::new(cluster))
+        .build(Arc::new(features))
 }

@@ -44,6 +44,7 @@ mod data_rows;
 mod deadlines;
 mod dispatch;
 mod errors;
+mod features;
 mod fetch_session;
 #[cfg(test)]
 mod fixture;

@@ -13,6 +13,7 @@ use klamm_protocol::{ErrorCode, VersionRange};
 
 use crate::cluster::{Cluster, timeout};
 use crate::context::RequestContext;
+use crate::features::meant_level;
 use crate::ports::GatewayError;
 use crate::submission::{Refused, item_result, submit, told};
 use crate::table::{Access, Answer, Handler, Operation, Ticket};
@@ -98,9 +99,10 @@ fn feature_update(version: i16, wanted: FeatureUpdateKey) -> Result<FeatureUpdat
         (_, 3) => Kind::UnsafeDowngrade,
         (_, kind) => return Err(invalid(format!("{name}: there is no upgrade type {kind}"))),
     };
-    let level = u32::try_from(wanted.max_version_level)
-        .map_err(|_| invalid(format!("{name}: level {} is negative", wanted.max_version_level)))?;
-    Ok(FeatureUpdate { name, level, kind: kind.into() })
+    let level = meant_level(&name, wanted.max_version_level);
+    let level =
+        level.ok_or_else(|| invalid(format!("{name}: level {} is negative", wanted.max_version_level)))?;
+    Ok(FeatureUpdate { name, level: level.into(), kind: kind.into() })
 }
 
 #[cfg(test)]
