@@ -211,3 +211,7 @@ fn operation(operation: Operation) -> Result<ConfigOperation, Refused> {
     let value = value.filter(|_| kind != Kind::Delete);
     Ok(ConfigOperation { kind: kind.into(), key, value })
 }
+
+#[cfg(test)]
+#[path = "config_change_test.rs"]
+mod tests;

@@ -47,13 +47,18 @@ pub(crate) struct TestFront {
 
 impl TestFront {
     pub(crate) fn start(config: FrontConfig) -> Self {
+        Self::start_as(config, |listener| listener)
+    }
+
+    /// With a listener that `change` has changed.
+    pub(crate) fn start_as(config: FrontConfig, change: impl FnOnce(Listener) -> Listener) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let stage = Stage::new();
         let front = Front::new(config, table(&stage)).unwrap();
         let listener = {
             let _entered = runtime.enter();
-            Listener::bind(front.clone(), "127.0.0.1:0".parse().unwrap()).unwrap()
+            change(Listener::bind(front.clone(), "127.0.0.1:0".parse().unwrap()).unwrap())
         };
         let address = listener.address();
         let running = Some(listener.start(runtime.handle()));
