@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod ports;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,9 @@ use klamm_broker::partition::{
     Acks, AppendFailure, AppendOptions, AppendOrigin, Appended, ReadFrom, ReadIsolation, ReadRequest,
     SessionLease, Surroundings,
 };
-use klamm_broker::{BrokerConfig, BrokerMetrics, Clock, LogDirs, PartitionHandle, ReplicaManager};
+use klamm_broker::{
+    BrokerConfig, BrokerMetrics, Clock, FetcherConfig, LogDirs, PartitionHandle, ReplicaManager,
+};
 use klamm_log::fs::{CrashPlan, LogFs, MemoryFs};
 use klamm_metadata::{
     BrokerChanged, BrokerRegistration, ConfigResource, DirectoryId, IncarnationId, MetadataDelta,
@@ -27,10 +30,11 @@ use klamm_types::{BrokerEpoch, BrokerId, Offset, PartitionId, Timestamp, TopicId
 use tokio::task::JoinSet;
 
 pub(crate) use ports::Network;
+pub(crate) use wire::Wire;
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// `replica.lag.time.max.ms` of the brokers.
+/// `replica.lag.time.max.ms` of the brokers that have no sockets.
 pub(crate) const LAG_MAX_MS: i64 = 400;
 
 pub(crate) const TOPIC: TopicId = TopicId([7; 16]);
@@ -38,6 +42,8 @@ pub(crate) const ZERO: PartitionId = PartitionId(0);
 
 pub(crate) struct Cluster {
     pub(crate) network: Arc<Network>,
+    /// Sockets in place of calls.
+    pub(crate) wire: Option<Arc<Wire>>,
     pub(crate) disks: BTreeMap<i32, MemoryFs>,
     pub(crate) nodes: BTreeMap<i32, Node>,
     pub(crate) dirs: Vec<PathBuf>,
@@ -48,6 +54,7 @@ pub(crate) struct Node {
     pub(crate) manager: Arc<ReplicaManager>,
     pub(crate) lease: SessionLease,
     pub(crate) clock: Clock,
+    pub(crate) attached: Option<wire::Attached>,
     tasks: JoinSet<()>,
 }
 
@@ -92,7 +99,17 @@ impl Cluster {
     }
 
     pub(crate) async fn with_dirs(ids: &[i32], dirs: &[&str]) -> Self {
+        Self::with(ids, dirs, None).await
+    }
+
+    /// Brokers that replicate over sockets.
+    pub(crate) async fn wired(ids: &[i32], config: FetcherConfig) -> Self {
+        Self::with(ids, &["/data"], Some(Wire::new(config))).await
+    }
+
+    async fn with(ids: &[i32], dirs: &[&str], wire: Option<Arc<Wire>>) -> Self {
         let mut cluster = Self {
+            wire,
             network: Arc::default(),
             disks: ids.iter().map(|id| (*id, MemoryFs::new())).collect(),
             nodes: BTreeMap::new(),
@@ -109,13 +126,19 @@ impl Cluster {
     pub(crate) async fn start(&mut self, id: i32) -> BrokerEpoch {
         let clock = Clock::start();
         let mut config = BrokerConfig::new(BrokerId(id), "test-cluster", self.dirs.clone());
-        config.replica_lag_time_max_ms = LAG_MAX_MS;
+        if self.wire.is_none() {
+            config.replica_lag_time_max_ms = LAG_MAX_MS;
+        }
         config.flush_threads_per_dir = 2;
         let fs: Arc<dyn LogFs> = Arc::new(self.disks[&id].clone());
         let dirs = LogDirs::open(fs, &config, clock.wall()).unwrap();
         let lease = SessionLease::expired();
         let mut tasks = JoinSet::new();
-        let (fetches, proposals) = ports::start(BrokerId(id), &self.network, &self.metadata, &mut tasks);
+        let (mut fetches, proposals) = ports::start(BrokerId(id), &self.network, &self.metadata, &mut tasks);
+        let mut attached = self.wire.as_ref().map(|wire| wire.attach(BrokerId(id)));
+        if let Some(attached) = &attached {
+            fetches = attached.fetches();
+        }
         let around = Surroundings {
             node: BrokerId(id),
             clock,
@@ -127,8 +150,11 @@ impl Cluster {
         let manager = ReplicaManager::new(config, Arc::new(dirs), around);
         tasks.spawn(Arc::clone(&manager).run());
         self.network.join(BrokerId(id), &manager);
+        if let (Some(wire), Some(attached)) = (&self.wire, &mut attached) {
+            wire.serve(BrokerId(id), &manager, attached).await;
+        }
         lease.extend(Timestamp(i64::MAX));
-        self.nodes.insert(id, Node { manager, lease, clock, tasks });
+        self.nodes.insert(id, Node { manager, lease, clock, attached, tasks });
         self.register_again(id).await
     }
 
@@ -172,6 +198,9 @@ impl Cluster {
         self.network.leave(BrokerId(id));
         let mut node = self.nodes.remove(&id).unwrap();
         node.lease.end();
+        if let (Some(wire), Some(attached)) = (&self.wire, node.attached.take()) {
+            wire.kill(BrokerId(id), attached).await;
+        }
         node.tasks.shutdown().await;
     }
 
@@ -311,7 +340,8 @@ pub(crate) fn read_from(partition: &PartitionHandle, mut offset: Offset) -> Vec<
         let read = partition.read(&read_request(offset)).unwrap();
         let Some(slice) = read.outcome.slice else { return values };
         for batch in Batches::new(&slice.to_vec().unwrap()) {
-            let batch = batch.unwrap();
+            // The last one may be cut off by the limit of the read.
+            let Ok(batch) = batch else { break };
             let mut records = batch.records(1 << 20).unwrap();
             while let Some(record) = records.next_record().unwrap() {
                 if record.offset >= offset {

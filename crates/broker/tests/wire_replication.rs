@@ -1,0 +1,218 @@
+//! Replication over sockets: the real fetchers, the real service, and connections that break.
+
+mod cluster;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::{Cluster, batch, options, until};
+use klamm_broker::FetcherConfig;
+use klamm_broker::partition::Acks;
+use klamm_types::{BrokerId, Offset};
+
+const IDS: [i32; 3] = [1, 2, 3];
+
+async fn three() -> Cluster {
+    Cluster::wired(&IDS, FetcherConfig::default()).await
+}
+
+/// The bytes of a broker's whole log, as far as it is committed.
+fn log_bytes(cluster: &Cluster, id: i32) -> Vec<u8> {
+    let partition = cluster.partition(id);
+    let mut bytes = Vec::new();
+    let mut offset = partition.bounds().log_start_offset;
+    while let Some(slice) = partition.read(&cluster::read_request(offset)).unwrap().outcome.slice {
+        let read = slice.to_vec().unwrap();
+        let mut batches = klamm_record::Batches::new(&read);
+        while let Some(Ok(batch)) = batches.next() {
+            offset = batch.header().next_offset();
+        }
+        bytes.extend_from_slice(&read[..batches.position()]);
+    }
+    bytes
+}
+
+fn assert_identical(cluster: &Cluster) {
+    let first = log_bytes(cluster, 1);
+    for id in &IDS[1..] {
+        assert!(log_bytes(cluster, *id) == first, "the logs of brokers 1 and {id} differ");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_copy_the_log_byte_for_byte() {
+    let cluster = three().await;
+    cluster.create_topic(&IDS, &[("min.insync.replicas", "3")]).await;
+    for i in 0..50 {
+        let appended = cluster.append(1, Acks::All, &[&format!("a{i}"), &format!("b{i}")]).await.unwrap();
+        assert_eq!(appended.base_offset, Offset(2 * i));
+    }
+    cluster.until_committed(&IDS, 100).await;
+    assert_identical(&cluster);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_has_all_that_was_acknowledged_and_the_old_one_falls_into_line() {
+    let mut cluster = three().await;
+    cluster.create_topic(&IDS, &[("min.insync.replicas", "2")]).await;
+    cluster.append(1, Acks::All, &["a"]).await.unwrap();
+    let relay = cluster.wire.as_ref().unwrap().relay(1);
+    relay.cut();
+    cluster.partition(1).append(batch(&["lost"]), &options(Acks::Leader)).done().await.unwrap();
+    cluster.elect(2, &[2, 3]).await;
+    cluster.append(2, Acks::All, &["b"]).await.unwrap();
+    relay.heal();
+    cluster.until_isr(&IDS).await;
+    cluster.append(2, Acks::All, &["c"]).await.unwrap();
+    cluster.until_committed(&IDS, 3).await;
+    for id in IDS {
+        assert_eq!(cluster.read_all(id), ["a", "b", "c"], "broker {id}");
+    }
+    cluster.crash(2).await;
+    cluster.elect(1, &[1, 3]).await;
+    cluster.append(1, Acks::All, &["d"]).await.unwrap();
+    cluster.start(2).await;
+    cluster.until_isr(&IDS).await;
+    cluster.until_committed(&IDS, 4).await;
+    assert_identical(&cluster);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_larger_than_every_limit_still_moves() {
+    let config = FetcherConfig { partition_bytes_max: 1000, ..FetcherConfig::default() };
+    let cluster = Cluster::wired(&IDS, config).await;
+    let settings = [("min.insync.replicas", "3"), ("max.message.bytes", "20000000")];
+    cluster.create_topic(&IDS, &settings).await;
+    let large = "x".repeat(5 << 20);
+    cluster.append(1, Acks::All, &["a"]).await.unwrap();
+    cluster.append(1, Acks::All, &[&large]).await.unwrap();
+    cluster.append(1, Acks::All, &["b"]).await.unwrap();
+    cluster.until_committed(&IDS, 3).await;
+    assert_identical(&cluster);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_break_anywhere_lose_and_repeat_nothing() {
+    let cluster = three().await;
+    cluster.create_topic(&IDS, &[("min.insync.replicas", "3")]).await;
+    let relay = cluster.wire.as_ref().unwrap().relay(1);
+    let filler = "y".repeat(20_000);
+    let mut state: u64 = 42;
+    let mut acknowledged = Vec::new();
+    for round in 0..40 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        relay.cut_after(i64::try_from(state >> 33).unwrap() % 120_000);
+        let values: Vec<_> = (0..4).map(|i| format!("{round}-{i}-{filler}")).collect();
+        let partition = cluster.partition(1);
+        let append = |value: &String| partition.append(batch(&[value]), &options(Acks::All));
+        let pending: Vec<_> = values.iter().map(append).collect();
+        for (appended, value) in pending.into_iter().zip(values) {
+            appended.done().await.unwrap();
+            acknowledged.push(value);
+        }
+    }
+    assert!(relay.cuts() >= 20, "only {} connections broke", relay.cuts());
+    relay.cut_after(i64::MAX);
+    cluster.until_committed(&IDS, 160).await;
+    for id in IDS {
+        assert!(cluster.read_all(id) == acknowledged, "broker {id} has other records than were acknowledged");
+    }
+    assert_identical(&cluster);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_partition_costs_nothing_on_the_wire() {
+    let cluster = three().await;
+    cluster.create_topic(&IDS, &[]).await;
+    cluster.append(1, Acks::All, &["a"]).await.unwrap();
+    cluster.until_committed(&IDS, 1).await;
+    let relay = cluster.wire.as_ref().unwrap().relay(1);
+    let mut quiet = (relay.bytes(), tokio::time::Instant::now());
+    // Signs of life come every two seconds; fetches of a follower that polls would come more often than this.
+    until("a silent wire", || {
+        if relay.bytes() != quiet.0 {
+            quiet = (relay.bytes(), tokio::time::Instant::now());
+        }
+        (quiet.1.elapsed() > Duration::from_millis(700)).then_some(())
+    })
+    .await;
+    cluster.append(1, Acks::All, &["b"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_death_of_a_leader_is_noticed_and_its_orderly_end_is_no_death() {
+    let mut cluster = three().await;
+    cluster.create_topic(&IDS, &[("min.insync.replicas", "2")]).await;
+    cluster.append(1, Acks::All, &["a"]).await.unwrap();
+    let wire = Arc::clone(cluster.wire.as_ref().unwrap());
+    wire.stop_serving(cluster.nodes[&1].attached.as_ref().unwrap()).await;
+    cluster.elect(2, &[2, 3]).await;
+    cluster.append(2, Acks::All, &["b"]).await.unwrap();
+    assert_eq!(wire.broken(), [], "the end of a stream in good order");
+    let epoch = cluster.image().cluster.broker(BrokerId(2)).unwrap().epoch;
+    let started = tokio::time::Instant::now();
+    cluster.crash(2).await;
+    until("the report", || wire.broken().contains(&(BrokerId(2), epoch)).then_some(())).await;
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_followers_delay_no_acknowledgement_of_others_and_catch_up() {
+    let cluster = three().await;
+    cluster.create_topic(&IDS, &[("min.insync.replicas", "1")]).await;
+    cluster.append(1, Acks::All, &["a"]).await.unwrap();
+    cluster.until_committed(&IDS, 1).await;
+    cluster.fence(3, true).await;
+    cluster.fence(2, true).await;
+    cluster.until_isr(&[1]).await;
+    let relay = cluster.wire.as_ref().unwrap().relay(1);
+    relay.set_rate(1 << 20);
+    let value = "z".repeat(100_000);
+    let before = relay.bytes();
+    for _ in 0..20 {
+        cluster.append(1, Acks::All, &[&value]).await.unwrap();
+    }
+    assert!(relay.bytes() - before < 3_500_000, "the followers keep up");
+    relay.set_rate(0);
+    cluster.fence(2, false).await;
+    cluster.fence(3, false).await;
+    cluster.until_isr(&IDS).await;
+    cluster.until_committed(&IDS, 21).await;
+    assert_identical(&cluster);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_records_go_on_every_replica() {
+    let cluster = three().await;
+    cluster.create_topic(&IDS, &[]).await;
+    for _ in 0..5 {
+        cluster.append(1, Acks::All, &["a", "b"]).await.unwrap();
+    }
+    cluster.until_committed(&IDS, 10).await;
+    let deleted = cluster.partition(1).delete_records(Some(Offset(5)), Duration::from_secs(10));
+    assert_eq!(deleted.done().await.unwrap(), Offset(5));
+    let starts: BTreeSet<_> = IDS.map(|id| cluster.partition(id).bounds().log_start_offset).into();
+    assert_eq!(starts, BTreeSet::from([Offset(5)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lost_its_disk_refills_from_the_middle_of_a_batch() {
+    let mut cluster = three().await;
+    cluster.create_topic(&IDS, &[("min.insync.replicas", "2")]).await;
+    for _ in 0..5 {
+        cluster.append(1, Acks::All, &["a", "b", "c"]).await.unwrap();
+    }
+    cluster.until_committed(&IDS, 15).await;
+    cluster.partition(1).delete_records(Some(Offset(7)), Duration::from_secs(10)).done().await.unwrap();
+    cluster.fence(3, true).await;
+    cluster.until_isr(&[1, 2]).await;
+    cluster.crash(3).await;
+    cluster.disks.insert(3, klamm_log::fs::MemoryFs::new());
+    cluster.start(3).await;
+    cluster.until_isr(&IDS).await;
+    cluster.append(1, Acks::All, &["d"]).await.unwrap();
+    cluster.until_committed(&IDS, 16).await;
+    assert_eq!(cluster.partition(3).bounds().log_start_offset, Offset(7));
+    assert_eq!(cluster.read_all(3), cluster.read_all(1));
+}
