@@ -177,8 +177,14 @@ impl FollowerSession {
                         return;
                     }
                 },
-                () = changed.notify.notified() => Ok(self.on_changed()),
-                () = sleep_until(linger_until) => Ok(self.on_lingered()),
+                () = changed.notify.notified() => {
+                    self.on_changed();
+                    Ok(())
+                }
+                () = sleep_until(linger_until) => {
+                    self.on_lingered();
+                    Ok(())
+                }
                 permit = responses.reserve(), if self.has_answers() => match permit {
                     Ok(permit) => {
                         let response = self.next_response();
