@@ -165,8 +165,11 @@ impl Connection {
                     drop(changed);
                     self.close(CloseCause::Shutdown)
                 }
-                writable = self.socket.writable(), if !self.outbox.is_empty() => {
+                writable = self.socket.writable(), if self.outbox.is_ready() => {
                     writable.map_err(CloseCause::from).and_then(|()| self.write())
+                }
+                loaded = self.outbox.loaded(), if self.outbox.is_loading() => {
+                    loaded.and_then(|()| self.write())
                 }
                 Some(answer) = self.answers.next(), if may_take => self.on_answer(answer),
                 opened = self.gate.opened(&self.socket), if gate_counts => self.on_opened(opened),

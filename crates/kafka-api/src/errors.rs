@@ -64,8 +64,8 @@ pub enum AnswerError {
         /// Why not.
         source: EncodeError,
     },
-    /// The answer refers to bytes that are not in memory, which connections do not send.
-    #[error("payload {token} is not in memory")]
+    /// The answer refers to bytes that are neither in memory nor in a file that came with it.
+    #[error("payload {token} is nowhere to be found")]
     PayloadElsewhere {
         /// What the handler calls the payload.
         token: u64,
@@ -98,6 +98,9 @@ pub enum CloseCause {
     /// The socket failed.
     #[error("socket failed: {0}")]
     Socket(#[from] io::Error),
+    /// Records that an answer promised cannot be read: the disk failed, or they were truncated meanwhile.
+    #[error("records of an answer cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
     /// The client sent something that is not served.
     #[error(transparent)]
     Refused(#[from] RequestError),
@@ -127,6 +130,7 @@ impl CloseCause {
             Self::Client
             | Self::ClientWithinRequest
             | Self::Socket(_)
+            | Self::Unreadable(_)
             | Self::Idle
             | Self::SlowRequest
             | Self::SlowReader

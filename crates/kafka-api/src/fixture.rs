@@ -46,7 +46,7 @@ pub(crate) fn context_of<R: ApiRequest>(version: i16) -> RequestContext {
 pub(crate) fn answer<R: Send + 'static>(ticket: Ticket<R>) -> R {
     match ticket.into_answer().now_or_never().expect("the answer is there") {
         Answer::Response(response) => response,
-        Answer::Nothing | Answer::Close => panic!("there is a response"),
+        Answer::WithFiles(..) | Answer::Nothing | Answer::Close => panic!("there is a response"),
     }
 }
 

@@ -14,8 +14,8 @@
 //! - What ApiVersions tells follows from the handlers that there are.
 //! - Bytes that are no request end their connection, after the requests before them were answered. A handler that
 //!   panics ends its connection, no other.
-//! - Answers live in memory. A response that refers to bytes elsewhere ([`klamm_protocol::External`]) is refused
-//!   when it is to be sent.
+//! - Records of answers stay in the files of their log until the client takes them. A client that takes none holds
+//!   none in memory.
 //! - Access is declared per row and not yet enforced: there are no principals, and listeners speak plaintext.
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -46,6 +46,7 @@ mod dispatch;
 mod errors;
 mod features;
 mod fetch_session;
+mod file_payload;
 #[cfg(test)]
 mod fixture;
 mod front;
@@ -54,6 +55,8 @@ mod handlers;
 mod intake;
 mod leader_hints;
 mod listener;
+#[cfg(test)]
+mod live_test;
 mod memory;
 mod metrics;
 mod outbox;
@@ -69,6 +72,7 @@ pub use context::{ConnectionId, RequestContext, RequestMemory};
 pub use data_plane::{DataConfig, DataPlane};
 pub use data_rows::DataParts;
 pub use errors::{AnswerError, CloseCause, ListenerError, RequestError, TableError};
+pub use file_payload::FilePayloads;
 pub use front::{Front, MemoryUse};
 pub use gateway::CachedMetadata;
 pub use handlers::api_versions::{FeatureSource, Features, FinalizedFeature, SupportedFeature};

@@ -354,6 +354,9 @@ fn report(front: &Front, peer: &Peer, cause: &CloseCause) {
         CloseCause::Unanswerable(error) => {
             tracing::warn!(connection, peer = %peer.address, %error, "connection closed without an answer");
         }
+        CloseCause::Unreadable(error) => {
+            tracing::warn!(connection, peer = %peer.address, %error, "connection closed within an answer");
+        }
         cause => tracing::debug!(connection, peer = %peer.address, %cause, "connection closed"),
     }
 }

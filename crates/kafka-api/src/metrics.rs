@@ -63,6 +63,8 @@ counters! {
     closed_slow_reader,
     /// Connections that ended because their socket failed.
     closed_socket,
+    /// Connections that ended because records of an answer could not be read.
+    closed_unreadable,
     /// Connections that ended because of a defect in a handler.
     closed_panicked,
 }
@@ -118,6 +120,7 @@ impl FrontMetrics {
             CloseCause::Client | CloseCause::Shutdown => {}
             CloseCause::ClientWithinRequest => add(&self.closed_within_request, 1),
             CloseCause::Socket(_) => add(&self.closed_socket, 1),
+            CloseCause::Unreadable(_) => add(&self.closed_unreadable, 1),
             CloseCause::Refused(_) => add(&self.closed_refused, 1),
             CloseCause::Unanswerable(_) => add(&self.closed_unanswerable, 1),
             CloseCause::Idle => add(&self.closed_idle, 1),

@@ -1,42 +1,106 @@
 //! The outbound half of a connection: answers in order, as far as the client takes them.
+//!
+//! Bytes in memory are sent from where they lie. Bytes in files are read when the socket has room, through a buffer
+//! that all connections of a thread share, so that a client that takes its time holds none of them in memory. What
+//! the page cache does not have is read on another thread, a piece at a time.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bytes::{Buf, Bytes};
-use klamm_protocol::{Encoded, Payload};
+use klamm_protocol::Payload;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
-use crate::errors::AnswerError;
+use crate::errors::{AnswerError, CloseCause};
+use crate::file_payload::FileRange;
+use crate::table::Outgoing;
 
 /// Pieces that one call hands to the socket; more do not pay.
 const PIECES_MAX: usize = 32;
+/// Bytes of files that one call hands to the socket.
+const SCRATCH_LEN: usize = 256 << 10;
+/// Bytes that are read at once from a disk that must be waited for.
+const LOAD_LEN: usize = 512 << 10;
+
+thread_local! {
+    /// Where bytes of files pass through.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A part of an answer.
+#[derive(Debug)]
+enum Piece {
+    Memory(Bytes),
+    File(FileRange),
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        match self {
+            Self::Memory(bytes) => bytes.len(),
+            Self::File(range) => range.len(),
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Memory(bytes) => bytes.advance(count),
+            Self::File(range) => range.advance(count),
+        }
+    }
+}
 
 /// Bytes that the client has not taken yet.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     len: usize,
+    /// The front piece is being read from its disk.
+    loading: Option<JoinHandle<io::Result<Vec<u8>>>>,
+}
+
+/// What a write ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The socket took so many bytes.
+    Sent(usize),
+    /// The socket takes no more now.
+    Full,
+    /// The next bytes must be fetched from the disk.
+    Cold,
+}
+
+/// Where the bytes of one piece of a write are.
+#[derive(Clone, Copy)]
+enum Source {
+    /// In the piece itself.
+    Piece,
+    /// In the scratch buffer, from the one position to the other.
+    Scratch(usize, usize),
 }
 
 impl Outbox {
     /// Adds an answer behind the others.
     ///
     /// # Errors
-    /// A payload that is not in memory: nothing here can find it. Nothing of the answer is added then.
-    pub(crate) fn push(&mut self, answer: Encoded) -> Result<(), AnswerError> {
-        let elsewhere = answer.pieces().iter().find_map(|piece| match piece {
-            Payload::Bytes(_) => None,
-            Payload::External(external) => Some(external.token),
+    /// A payload that is neither in memory nor in a file that came with the answer: nothing here can find it. Nothing
+    /// of the answer is added then.
+    pub(crate) fn push(&mut self, answer: Outgoing) -> Result<(), AnswerError> {
+        let Outgoing { encoded, files } = answer;
+        let len = encoded.len();
+        let found = encoded.into_pieces().into_iter().map(|piece| match piece {
+            Payload::Bytes(bytes) => Ok(Piece::Memory(bytes)),
+            Payload::External(external) => {
+                let slice = files.get(external.token).filter(|slice| slice.len() == external.len);
+                let range = slice.map(|slice| Piece::File(FileRange::from(slice)));
+                range.ok_or(AnswerError::PayloadElsewhere { token: external.token })
+            }
         });
-        if let Some(token) = elsewhere {
-            return Err(AnswerError::PayloadElsewhere { token });
-        }
-        self.len = self.len.saturating_add(answer.len());
-        self.pieces.extend(answer.into_pieces().into_iter().filter_map(|piece| match piece {
-            Payload::Bytes(bytes) => Some(bytes),
-            Payload::External(_) => None,
-        }));
+        let pieces = found.collect::<Result<Vec<_>, _>>()?;
+        self.len = self.len.saturating_add(len);
+        self.pieces.extend(pieces);
         Ok(())
     }
 
@@ -49,31 +113,119 @@ impl Outbox {
         self.len == 0
     }
 
-    /// Writes until all is sent or the socket takes no more; returns how many bytes it took.
+    /// Whether there is something that the socket could take.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.is_empty() && self.loading.is_none()
+    }
+
+    /// Whether the next bytes are on their way from the disk.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.loading.is_some()
+    }
+
+    /// Waits for the bytes that are on their way from the disk. May be dropped and called again.
     ///
     /// # Errors
-    /// What the socket tells, but for "would block".
-    pub(crate) fn write(&mut self, socket: &TcpStream) -> io::Result<usize> {
-        let mut total: usize = 0;
-        while !self.is_empty() {
-            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
-            let mut count = 0;
-            for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-                *slice = IoSlice::new(piece);
-                count += 1;
+    /// [`CloseCause::Unreadable`].
+    pub(crate) async fn loaded(&mut self) -> Result<(), CloseCause> {
+        let Some(loading) = &mut self.loading else { return Ok(()) };
+        let loaded = loading.await;
+        self.loading = None;
+        let bytes = loaded.map_err(io::Error::other).flatten().map_err(CloseCause::Unreadable)?;
+        if let Some(front) = self.pieces.front_mut() {
+            front.advance(bytes.len());
+            if front.len() == 0 {
+                self.pieces.pop_front();
             }
-            let (used, _) = slices.split_at(count);
-            match socket.try_write_vectored(used) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(taken) => {
+        }
+        self.pieces.push_front(Piece::Memory(bytes.into()));
+        Ok(())
+    }
+
+    /// Writes until all is sent, the socket takes no more, or the disk must be waited for; returns how many bytes the
+    /// socket took.
+    ///
+    /// # Errors
+    /// [`CloseCause::Socket`]; [`CloseCause::Unreadable`].
+    pub(crate) fn write(&mut self, socket: &TcpStream) -> Result<usize, CloseCause> {
+        let mut total: usize = 0;
+        while self.is_ready() {
+            match self.step(socket)? {
+                Step::Sent(taken) => {
                     self.advance(taken);
                     total = total.saturating_add(taken);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
+                Step::Full => break,
+                Step::Cold => self.load(),
             }
         }
         Ok(total)
+    }
+
+    /// Hands the next pieces to the socket.
+    fn step(&self, socket: &TcpStream) -> Result<Step, CloseCause> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut sources = [Source::Piece; PIECES_MAX];
+            let count = match self.gather(scratch, &mut sources)? {
+                0 => return Ok(Step::Cold),
+                count => count,
+            };
+            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+            let gathered = self.pieces.iter().zip(&sources).take(count);
+            for (slice, (piece, source)) in slices.iter_mut().zip(gathered) {
+                *slice = match (piece, source) {
+                    (Piece::Memory(bytes), _) => IoSlice::new(bytes),
+                    (Piece::File(_), Source::Scratch(start, end)) => {
+                        IoSlice::new(scratch.get(*start..*end).unwrap_or_default())
+                    }
+                    (Piece::File(_), Source::Piece) => IoSlice::new(&[]),
+                };
+            }
+            let (used, _) = slices.split_at(count);
+            match socket.try_write_vectored(used) {
+                Ok(0) => Err(CloseCause::Socket(io::ErrorKind::WriteZero.into())),
+                Ok(taken) => Ok(Step::Sent(taken)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Step::Full),
+                Err(error) => Err(CloseCause::Socket(error)),
+            }
+        })
+    }
+
+    /// Finds the bytes of the next pieces; returns of how many. Files are read into `scratch`; the last piece may have
+    /// been read in part. None if the very first must be fetched from the disk.
+    fn gather(&self, scratch: &mut Vec<u8>, sources: &mut [Source; PIECES_MAX]) -> Result<usize, CloseCause> {
+        let (mut filled, mut count) = (0, 0);
+        for (source, piece) in sources.iter_mut().zip(&self.pieces) {
+            if let Piece::File(range) = piece {
+                if scratch.is_empty() {
+                    scratch.resize(SCRATCH_LEN, 0);
+                }
+                let room = scratch.get_mut(filled..).unwrap_or_default();
+                if room.is_empty() {
+                    return Ok(count);
+                }
+                let read = match range.read_cached(room) {
+                    Ok(read) => read,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(count),
+                    Err(error) => return Err(CloseCause::Unreadable(error)),
+                };
+                *source = Source::Scratch(filled, filled + read);
+                filled += read;
+                if read < range.len() {
+                    return Ok(count + 1);
+                }
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Has the front piece read on a thread that may wait.
+    fn load(&mut self) {
+        if let Some(Piece::File(range)) = self.pieces.front() {
+            let range = range.clone();
+            self.loading = Some(tokio::task::spawn_blocking(move || range.load(LOAD_LEN)));
+        }
     }
 
     fn advance(&mut self, mut taken: usize) {
@@ -91,9 +243,13 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use klamm_protocol::{Records, Writer};
+    use klamm_protocol::{Encoded, Records, Writer};
 
     use super::*;
+
+    fn outgoing(payload: &Records) -> Outgoing {
+        encoded(payload).into()
+    }
 
     fn encoded(payload: &Records) -> Encoded {
         let mut writer = Writer::new();
@@ -106,7 +262,7 @@ mod tests {
     fn bytes_leave_in_order_whatever_the_socket_takes_at_a_time() {
         let payload = Bytes::from(vec![9; 1000]);
         let mut outbox = Outbox::default();
-        outbox.push(encoded(&payload.into())).unwrap();
+        outbox.push(outgoing(&payload.into())).unwrap();
         assert_eq!(outbox.len(), 1008);
         for taken in [3, 5, 600, 400] {
             outbox.advance(taken);
@@ -117,7 +273,7 @@ mod tests {
     #[test]
     fn a_payload_that_is_not_in_memory_is_refused() {
         let mut outbox = Outbox::default();
-        let refused = outbox.push(encoded(&Records::external(5, 10)));
+        let refused = outbox.push(outgoing(&Records::external(5, 10)));
         assert_eq!(refused, Err(AnswerError::PayloadElsewhere { token: 5 }));
         assert!(outbox.is_empty() && outbox.pieces.is_empty());
     }

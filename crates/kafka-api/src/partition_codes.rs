@@ -84,8 +84,7 @@ pub(crate) fn read_code(failure: &ReadFailure) -> ErrorCode {
     }
 }
 
-/// The code for a read that the log could not do.
-pub(crate) fn log_read_code(error: &ReadError) -> ErrorCode {
+fn log_read_code(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadError::Corrupt { .. } => ErrorCode::CorruptMessage,

@@ -14,6 +14,7 @@ use klamm_protocol::{
 
 use crate::context::{RequestContext, RequestMemory};
 use crate::errors::{AnswerError, RequestError, TableError};
+use crate::file_payload::FilePayloads;
 use crate::handlers::api_versions::{ApiVersionsHandler, FeatureSource};
 
 /// A future that a connection drives.
@@ -99,6 +100,8 @@ pub trait Handler: Send + Sync + 'static {
 pub enum Answer<R> {
     /// The response is sent.
     Response(R),
+    /// The response is sent, and bytes of files in the places where it refers to them.
+    WithFiles(R, FilePayloads),
     /// The client waits for nothing (`acks=0`).
     Nothing,
     /// The connection ends, once the answers before this one are sent.
@@ -156,8 +159,28 @@ impl<R> Ticket<R> {
     }
 }
 
-/// An encoded answer, `None` if the client waits for none.
-pub(crate) type Sealed = Result<Option<Encoded>, AnswerError>;
+/// An encoded answer, and what it refers to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Outgoing {
+    pub(crate) encoded: Encoded,
+    pub(crate) files: FilePayloads,
+}
+
+impl Outgoing {
+    /// The number of bytes that the client gets.
+    pub(crate) fn len(&self) -> usize {
+        self.encoded.len()
+    }
+}
+
+impl From<Encoded> for Outgoing {
+    fn from(encoded: Encoded) -> Self {
+        Self { encoded, files: FilePayloads::default() }
+    }
+}
+
+/// An answer to be sent, `None` if the client waits for none.
+pub(crate) type Sealed = Result<Option<Outgoing>, AnswerError>;
 
 /// An answer on its way, whatever its API.
 pub(crate) enum PendingAnswer {
@@ -196,10 +219,11 @@ struct AnswerHead {
     correlation_id: i32,
 }
 
-fn seal<R: ApiMessage>(head: AnswerHead, answer: &Answer<R>) -> Sealed {
+fn seal<R: ApiMessage>(head: AnswerHead, answer: Answer<R>) -> Sealed {
     let AnswerHead { key, version, correlation_id } = head;
-    let response = match answer {
-        Answer::Response(response) => response,
+    let (response, files) = match answer {
+        Answer::Response(response) => (response, FilePayloads::default()),
+        Answer::WithFiles(response, files) => (response, files),
         Answer::Nothing => return Ok(None),
         Answer::Close => return Err(AnswerError::ClosedByHandler { key }),
     };
@@ -207,7 +231,7 @@ fn seal<R: ApiMessage>(head: AnswerHead, answer: &Answer<R>) -> Sealed {
     encode_response_header(key, version, correlation_id, &mut writer)
         .and_then(|()| response.encode_into(version, &mut writer))
         .and_then(|()| writer.finish())
-        .map(Some)
+        .map(|encoded| Some(Outgoing { encoded, files }))
         .map_err(|source| AnswerError::Encode { key, version, source })
 }
 
@@ -225,7 +249,7 @@ impl<H: Handler> AnyHandler for Typed<H> {
         let answer = match done {
             Done::Now(answer) => {
                 memory.release();
-                PendingAnswer::Now(Some(seal(head, &answer)))
+                PendingAnswer::Now(Some(seal(head, answer)))
             }
             Done::Later(done) => PendingAnswer::Later(seal_later(head, memory, done)),
         };
@@ -241,7 +265,7 @@ fn seal_later<R: ApiMessage + Send + 'static>(
     Box::pin(async move {
         let answer = done.await;
         memory.release();
-        seal(head, &answer)
+        seal(head, answer)
     })
 }
 

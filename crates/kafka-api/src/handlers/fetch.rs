@@ -77,14 +77,14 @@ impl Handler for FetchHandler {
         let answering = Answering { plane: Arc::clone(&self.plane), context, session };
         let found = search.look();
         if found.is_enough() || max_wait.is_zero() {
-            return answering.respond(search, found);
+            return Ticket::ready(answering.answer(search, found));
         }
         if parked <= PARKED_FREELY_MAX {
             answering.context.memory.release();
         }
         Ticket::later(async move {
             let found = search.wait(now + max_wait).await;
-            answering.response(search, found).await
+            answering.answer(search, found)
         })
     }
 }

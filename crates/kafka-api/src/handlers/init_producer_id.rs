@@ -118,7 +118,7 @@ mod tests {
         let ticket = handler.handle(context::<InitProducerIdRequest>(5), request);
         match outcome(ticket).await {
             Answer::Response(response) => response,
-            Answer::Nothing | Answer::Close => panic!("there is a response"),
+            Answer::WithFiles(..) | Answer::Nothing | Answer::Close => panic!("there is a response"),
         }
     }
 

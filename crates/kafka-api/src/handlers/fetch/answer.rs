@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use klamm_log::{LogSlice, ReadError};
 use klamm_protocol::messages::FetchResponse;
 use klamm_protocol::messages::fetch_response::{
     FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
@@ -15,15 +13,12 @@ use super::look::{Found, Search};
 use crate::context::RequestContext;
 use crate::data_plane::DataPlane;
 use crate::fetch_session::{FetchContext, Fetched, PartitionKey, TopicKey};
+use crate::file_payload::FilePayloads;
 use crate::leader_hints::LeaderHints;
-use crate::partition_codes::log_read_code;
-use crate::table::{Answer, Ticket};
+use crate::table::Answer;
 
 /// Answers carry leaders (KIP-951).
 const HINTS_SINCE: i16 = 16;
-/// Up to this many bytes of records are read on the connection's task.
-const INLINE_BYTES_MAX: usize = 64 << 10;
-
 /// How a request is answered.
 pub(super) struct Answering {
     pub(super) plane: Arc<DataPlane>,
@@ -32,27 +27,18 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// The answer, at once if there is little to read.
-    pub(super) fn respond(self, search: Search, found: Found) -> Ticket<FetchResponse> {
-        if found.bytes <= INLINE_BYTES_MAX {
-            Ticket::ready(Answer::Response(self.assemble(search, read_all(found))))
-        } else {
-            Ticket::later(async move { self.response(search, found).await })
-        }
+    /// The answer, with its records where they lie.
+    pub(super) fn answer(&self, search: Search, found: Found) -> Answer<FetchResponse> {
+        let mut files = FilePayloads::default();
+        let fetched = found.partitions.into_iter().map(|(data, slice)| match slice {
+            Some(slice) => PartitionData { records: Some(files.add(slice)), ..data },
+            None => data,
+        });
+        let fetched = fetched.collect();
+        Answer::WithFiles(self.response(search, fetched), files)
     }
 
-    /// The answer, with the records read where that may take its time.
-    pub(super) async fn response(self, search: Search, found: Found) -> Answer<FetchResponse> {
-        if found.bytes <= INLINE_BYTES_MAX {
-            return Answer::Response(self.assemble(search, read_all(found)));
-        }
-        match tokio::task::spawn_blocking(move || read_all(found)).await {
-            Ok(fetched) => Answer::Response(self.assemble(search, fetched)),
-            Err(_) => Answer::Close,
-        }
-    }
-
-    fn assemble(&self, search: Search, mut fetched: Vec<PartitionData>) -> FetchResponse {
+    fn response(&self, search: Search, mut fetched: Vec<PartitionData>) -> FetchResponse {
         let image = self.plane.image();
         let mut hints = LeaderHints::new(&image, &self.context.listener);
         if self.context.version >= HINTS_SINCE {
@@ -112,18 +98,4 @@ pub(super) fn by_topic(fetched: Vec<Fetched>) -> Vec<FetchableTopicResponse> {
         }
     }
     topics
-}
-
-/// Reads the records of all slices into memory.
-fn read_all(found: Found) -> Vec<PartitionData> {
-    found.partitions.into_iter().map(|(data, slice)| with_records(data, slice.as_ref())).collect()
-}
-
-fn with_records(data: PartitionData, slice: Option<&LogSlice>) -> PartitionData {
-    let Some(slice) = slice else { return data };
-    let read: Result<Vec<u8>, ReadError> = slice.to_vec();
-    match read {
-        Ok(bytes) => PartitionData { records: Some(Bytes::from(bytes).into()), ..data },
-        Err(error) => super::refusal(data.partition_index, log_read_code(&error)),
-    }
 }

@@ -53,8 +53,6 @@ pub(super) struct Target {
 /// What one look found, in the order of the wishes.
 pub(super) struct Found {
     pub(super) partitions: Vec<(PartitionData, Option<LogSlice>)>,
-    /// Bytes of all slices.
-    pub(super) bytes: usize,
     is_enough: bool,
 }
 
@@ -100,7 +98,7 @@ impl Search {
                 || data.diverging_epoch != EpochEndOffset::default();
             partitions.push(outcome);
         }
-        Found { partitions, bytes, is_enough: is_final || bytes >= self.limits.bytes_min }
+        Found { partitions, is_enough: is_final || bytes >= self.limits.bytes_min }
     }
 
     /// Looks again and again, until there is enough or the time is over.
