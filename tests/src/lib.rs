@@ -1,11 +1,12 @@
 //! What the end-to-end and interoperability tests of Klamm stand on.
 //!
 //! **For:** finding foreign tools (Python, Java, Maven, a C++ compiler), installing the pinned packages that a
-//! test drives, and saying in one place that a test was skipped because one of them is missing.
+//! test drives, and saying in one place that a test was skipped because one of them is missing; starting, killing
+//! and pausing clusters of real nodes, writing to them and checking that they kept what they acknowledged.
 //!
-//! **Not for:** test cases; those are in `tests/tests/`. Nothing here knows a crate of the product.
+//! **Not for:** test cases; those are in `tests/tests/`. Nothing here knows the inside of a node.
 //!
-//! **Called by:** `tests/tests/`. **Calls:** the machine's own tools, as child processes.
+//! **Called by:** `tests/tests/`. **Calls:** `klamm server` and the machine's own tools, as child processes; `client`.
 //!
 //! The shape of a test that needs something:
 //!
@@ -20,5 +21,10 @@
 //! # }
 //! ```
 
+pub mod cluster;
+pub mod distribution;
+pub mod node_process;
+pub mod ports;
 pub mod skip;
 pub mod tools;
+pub mod workload;

@@ -143,10 +143,7 @@ impl Admin {
     /// # Errors
     /// [`ClientError`] if no broker answers, or if it refuses.
     pub async fn list_reassignments(&self) -> Result<Vec<Reassignment>, ClientError> {
-        let request = ListPartitionReassignmentsRequest {
-            timeout_ms: self.timeout_ms(),
-            ..ListPartitionReassignmentsRequest::default()
-        };
+        let request = ListPartitionReassignmentsRequest { timeout_ms: self.timeout_ms(), topics: None };
         let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect::<Vec<_>>();
         self.look_up(&request, |answer| {
             ApiError::check(answer.error_code, answer.error_message.as_deref())?;

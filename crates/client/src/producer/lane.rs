@@ -166,7 +166,11 @@ impl Lane {
         if self.options.acks != Acks::All || self.identity.is_some() {
             return Ok(());
         }
-        let request = InitProducerIdRequest { transaction_timeout_ms: i32::MAX, ..Default::default() };
+        let request = InitProducerIdRequest {
+            transactional_id: None,
+            transaction_timeout_ms: i32::MAX,
+            ..InitProducerIdRequest::default()
+        };
         let limit = self.cluster.options().request_timeout;
         let mut backoff =
             Backoff::new(self.cluster.options(), Instant::now() + self.options.delivery_timeout);
