@@ -213,11 +213,11 @@ impl State {
         batch.verify_crc().unwrap();
         let (id, first, last) = (batch.producer_id().0, batch.base_sequence(), batch.last_sequence());
         if id >= 0 {
-            let own = self.remembered.iter().filter(|(known, ..)| *known == id);
+            let mut own = self.remembered.iter().filter(|(known, ..)| *known == id);
             if let Some((.., base)) = own.clone().find(|(_, f, l, _)| (*f, *l) == (first, last)) {
                 return Ok(*base);
             }
-            let expected = own.last().map_or(0, |(_, _, last, _)| last + 1);
+            let expected = own.next_back().map_or(0, |(_, _, last, _)| last + 1);
             if first != expected {
                 return Err(ErrorCode::OutOfOrderSequenceNumber);
             }
