@@ -24,6 +24,13 @@ impl LogReader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
+
+    /// The index of the oldest entry that the log still has; that of the next one if it is empty. `None` if it cannot be
+    /// told.
+    #[must_use]
+    pub fn first_index(&self) -> Option<u64> {
+        u64::try_from(self.shared.log.log_start_offset().0).ok()
+    }
 }
 
 impl RaftLogReader<TypeConfig> for LogReader {

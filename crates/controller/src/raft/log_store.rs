@@ -125,6 +125,12 @@ impl LogStore {
         &self.shared.log
     }
 
+    /// The directory of the log, in which the snapshots lie too.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        self.shared.log.log_dir().path().join(partition().to_string())
+    }
+
     /// A view for reading entries and the vote, also while this store is at work.
     #[must_use]
     pub fn reader(&self) -> LogReader {

@@ -1,0 +1,306 @@
+//! One controller: its tasks, its services, its end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_log::LogDir;
+use klamm_metadata::MetadataImage;
+use klamm_rpc::{Deadline, NodeIdentity};
+use openraft::{Config, SnapshotPolicy};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::service::Routes;
+
+use crate::active::{ActiveController, ActiveSettings, ControllerHandle};
+use crate::clock::Clock;
+use crate::detection::{DeadLeader, LeaderWatch};
+use crate::error::StartError;
+use crate::options::{ControllerOptions, RaftTiming};
+use crate::raft::transport::{CallTimeouts, RaftTransport};
+use crate::raft::{
+    ControllerNode, LogStore, LogStoreOptions, MetadataStateMachine, Raft, SnapshotStore, WatchReceiver as _,
+    wait_until,
+};
+use crate::service::{self, Contact, ServiceParts};
+use crate::status::{ControllerStatus, QuorumRole};
+
+/// How long the next founder waits for the one before to found the quorum.
+const FOUNDING_STAGGER: Duration = Duration::from_millis(200);
+/// How long a leader that shuts down waits for somebody to take over.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A running controller. Dropping it ends its tasks at once, as a crash would; [`shutdown`](Self::shutdown) is the
+/// polite way.
+#[derive(Debug)]
+pub struct Controller {
+    raft: Raft,
+    routes: Routes,
+    status: watch::Receiver<ControllerStatus>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Controller {
+    /// Opens the metadata log, recovers what was committed, joins the quorum and founds it if it is new.
+    ///
+    /// It returns before anybody leads: [`status`](Self::status) tells more, and [`routes`](Self::routes) must be served
+    /// soon. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(options: ControllerOptions) -> Result<Self, StartError> {
+        options.validate()?;
+        let (log_dir, segment_bytes) = (Arc::clone(&options.log_dir), options.segment_bytes);
+        let opened = tokio::task::spawn_blocking(move || open_store(log_dir, segment_bytes)).await;
+        let (store, snapshots) = opened.map_err(|error| StartError::Task { reason: error.to_string() })??;
+        let reader = store.reader();
+        let (committed_sender, committed) = watch::channel(MetadataImage::empty());
+        let machine = MetadataStateMachine::new(Arc::clone(&snapshots), committed_sender);
+        let identity = NodeIdentity::new(&options.cluster_id, options.node_id);
+        let dead_leader = Arc::new(DeadLeader::default());
+        let transport = RaftTransport {
+            identity: identity.clone(),
+            channels: options.channels.clone(),
+            timeouts: call_timeouts(options.timing),
+            dead_leader: Arc::clone(&dead_leader),
+        };
+        let config = raft_config(&options)?;
+        let this = raft_id(options.node_id.0);
+        let raft = Raft::new(this, Arc::new(config), transport.clone(), store, machine).await;
+        let raft = raft.map_err(|error| StartError::Raft { reason: error.to_string() })?;
+
+        let (status_sender, status) = watch::channel(ControllerStatus::NEW);
+        let (stop, stopped) = watch::channel(false);
+        let (handle, mailboxes) = ControllerHandle::new();
+        let contact = Arc::new(Contact::default());
+        let active = ActiveController {
+            raft: raft.clone(),
+            settings: active_settings(&options),
+            clock: Clock::start(),
+            handle: handle.clone(),
+            committed: committed.clone(),
+            status: status_sender.clone(),
+            leading: None,
+        };
+        let watch_task =
+            LeaderWatch { raft: raft.clone(), transport, dead_leader: Arc::clone(&dead_leader), this };
+        let tasks = vec![
+            tokio::spawn(active.run(mailboxes, stopped.clone())),
+            tokio::spawn(watch_task.run()),
+            tokio::spawn(found(raft.clone(), founders(&options), this)),
+            tokio::spawn(report(raft.clone(), committed.clone(), status_sender.clone())),
+            tokio::spawn(become_ready(raft.clone(), status_sender)),
+        ];
+        let routes = service::routes(ServiceParts {
+            raft: raft.clone(),
+            identity,
+            handle,
+            control: options.control.clone(),
+            committed,
+            reader,
+            snapshots,
+            status: status.clone(),
+            stopped,
+            dead_leader,
+            contact,
+            lease: options.timing.election_timeout_max() * 2,
+        });
+        Ok(Self { raft, routes, status, stop, tasks })
+    }
+
+    /// The services of this controller, to be served on the controller listener.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        self.routes.clone()
+    }
+
+    /// What this controller is, at every moment.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<ControllerStatus> {
+        self.status.clone()
+    }
+
+    /// Hands the leadership to another voter if it has it, and stops. What is committed here is on the disk on return.
+    /// After `deadline` it does not wait for others any more.
+    pub async fn shutdown(mut self, deadline: Deadline) {
+        self.hand_over(deadline).await;
+        self.stop.send_replace(true);
+        // It ends by itself, with an answer for everybody who waits.
+        let active = self.tasks.remove(0);
+        let _ = tokio::time::timeout_at(deadline.instant(), active).await;
+        let _ = self.raft.shutdown().await;
+    }
+
+    async fn hand_over(&self, deadline: Deadline) {
+        let target = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            let others = membership.voter_ids().filter(|voter| *voter != metrics.id);
+            let matched =
+                |voter: &u64| metrics.replication.as_ref().and_then(|r| r.get(voter).copied().flatten());
+            metrics.state.is_leader().then(|| others.max_by_key(matched)).flatten()
+        };
+        let Some(target) = target else { return };
+        if self.raft.trigger().transfer_leader(target).await.is_err() {
+            return;
+        }
+        let mut metrics = self.raft.server_metrics();
+        let handed_over = wait_until(&mut metrics, |metrics| !metrics.state.is_leader());
+        let patience = Deadline::after(TRANSFER_TIMEOUT).min(deadline);
+        let _ = tokio::time::timeout_at(patience.instant(), handed_over).await;
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        self.tasks.iter().for_each(JoinHandle::abort);
+        // Raft ends when its core sees that, or with the runtime.
+        let raft = self.raft.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { raft.shutdown().await });
+        }
+    }
+}
+
+fn open_store(
+    log_dir: Arc<LogDir>,
+    segment_bytes: u32,
+) -> Result<(LogStore, Arc<SnapshotStore>), StartError> {
+    let (store, report) = LogStore::open(LogStoreOptions { segment_bytes, log_dir: Arc::clone(&log_dir) })?;
+    tracing::info!(?report, "the metadata log is open");
+    let snapshots = SnapshotStore::open(log_dir, store.directory())?;
+    Ok((store, Arc::new(snapshots)))
+}
+
+/// A node id as Raft has it. Options with a negative one do not get here.
+fn raft_id(node_id: i32) -> u64 {
+    u64::from(node_id.unsigned_abs())
+}
+
+fn founders(options: &ControllerOptions) -> BTreeMap<u64, ControllerNode> {
+    let founders = options.voters.iter().map(|voter| {
+        let node = ControllerNode {
+            host: voter.address.host.clone(),
+            port: voter.address.port,
+            // Founders are known by what the configuration says of them, which is the same on every node.
+            directory_id: [0; 16],
+        };
+        (raft_id(voter.id.0), node)
+    });
+    founders.collect()
+}
+
+fn call_timeouts(timing: RaftTiming) -> CallTimeouts {
+    let election = timing.election_timeout_max();
+    CallTimeouts { short: election / 2, append: election * 4 }
+}
+
+fn active_settings(options: &ControllerOptions) -> ActiveSettings {
+    ActiveSettings {
+        control: options.control.clone(),
+        schema: Arc::clone(&options.schema),
+        leader_rebalance_enabled: options.leader_rebalance_enabled,
+        leader_rebalance_interval: options.leader_rebalance_interval,
+        leaderless_election_interval: options.leaderless_election_interval,
+        lease: options.timing.election_timeout_max() * 2,
+    }
+}
+
+fn raft_config(options: &ControllerOptions) -> Result<Config, StartError> {
+    let RaftTiming { heartbeat_interval_ms, election_timeout_min_ms, election_timeout_max_ms } =
+        options.timing;
+    let config = Config {
+        cluster_name: options.cluster_id.clone(),
+        heartbeat_interval: u64::from(heartbeat_interval_ms),
+        election_timeout_min: u64::from(election_timeout_min_ms),
+        election_timeout_max: u64::from(election_timeout_max_ms),
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        allow_log_reversion: Some(false),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
+        max_in_snapshot_log_to_keep: options.snapshot_entries / 2,
+        replication_lag_threshold: options.snapshot_entries.saturating_mul(2).max(1_000),
+        max_payload_entries: 256,
+        ..Config::default()
+    };
+    config.validate().map_err(|error| StartError::Raft { reason: error.to_string() })
+}
+
+/// Founds the quorum with the same voters as every other founder does. A node that has heard of a quorum already, or
+/// is not among the founders, leaves it at that.
+async fn found(raft: Raft, founders: BTreeMap<u64, ControllerNode>, this: u64) {
+    if !founders.contains_key(&this) {
+        return;
+    }
+    let rank = founders.keys().filter(|founder| **founder < this).count();
+    // The first in the order usually has done it by then, and stands for election unopposed.
+    tokio::time::sleep(FOUNDING_STAGGER * u32::try_from(rank).unwrap_or(u32::MAX)).await;
+    if matches!(raft.is_initialized().await, Ok(false))
+        && let Err(error) = raft.initialize(founders).await
+    {
+        tracing::info!(%error, "the quorum was founded by another node");
+    }
+}
+
+/// Keeps the status up to date, until Raft stops.
+async fn report(
+    raft: Raft,
+    mut committed: watch::Receiver<MetadataImage>,
+    status: watch::Sender<ControllerStatus>,
+) {
+    let mut metrics = raft.metrics();
+    loop {
+        let failure = {
+            let server = raft.server_metrics();
+            let server = server.borrow_watched();
+            let failure = metrics.borrow_and_update().running_state.as_ref().err().map(ToString::to_string);
+            let next = ControllerStatus {
+                role: role(&server),
+                leader: crate::active::leader_location(&server),
+                term: server.vote.leader_id.term,
+                committed_end_offset: committed.borrow_and_update().provenance.last_offset.next(),
+                failure: failure.clone(),
+                ..ControllerStatus::NEW
+            };
+            status.send_if_modified(|known| {
+                let next = ControllerStatus { is_active: known.is_active, is_ready: known.is_ready, ..next };
+                let differs = *known != next;
+                *known = next;
+                differs
+            });
+            failure
+        };
+        if failure.is_some() {
+            return;
+        }
+        let goes_on = tokio::select! {
+            changed = metrics.changed() => changed.is_ok(),
+            changed = committed.changed() => changed.is_ok(),
+        };
+        if !goes_on {
+            status.send_modify(|status| {
+                status.failure.get_or_insert("raft has stopped".to_owned()).truncate(1_024)
+            });
+            return;
+        }
+    }
+}
+
+fn role(server: &crate::raft::ServerMetrics) -> QuorumRole {
+    match server.state {
+        openraft::ServerState::Leader => QuorumRole::Leader,
+        openraft::ServerState::Follower => QuorumRole::Follower,
+        openraft::ServerState::Candidate => QuorumRole::Candidate,
+        openraft::ServerState::Learner | openraft::ServerState::Shutdown => QuorumRole::Observer,
+    }
+}
+
+/// Marks the controller ready once it has all that was committed when it started.
+async fn become_ready(raft: Raft, status: watch::Sender<ControllerStatus>) {
+    if raft.wait_for_recovery(None).await.is_ok() {
+        status.send_modify(|status| status.is_ready = true);
+    }
+}

@@ -1,0 +1,82 @@
+//! Looking whether somebody listens.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use klamm_rpc::NodeAddress;
+use tokio::net::TcpStream;
+
+/// Between two probes of one suspect.
+const PROBE_PAUSE: Duration = Duration::from_millis(10);
+/// How long an answer may take: one that takes longer proves nothing.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// What a probe found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Probe {
+    /// Somebody listens.
+    Answered,
+    /// The host is up and nobody listens, or there is no way to the host.
+    Refused,
+    /// Nothing came back, which proves nothing.
+    Unknown,
+}
+
+/// Tries to connect to `address`, once.
+pub(crate) async fn probe(address: &NodeAddress) -> Probe {
+    let connect = TcpStream::connect((address.host.as_str(), address.port));
+    match tokio::time::timeout(PROBE_TIMEOUT, connect).await {
+        Ok(Ok(_)) => Probe::Answered,
+        Ok(Err(error)) => match error.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+                Probe::Refused
+            }
+            _ => Probe::Unknown,
+        },
+        Err(_) => Probe::Unknown,
+    }
+}
+
+/// Whether nobody listens at any of `addresses`: one that answers is enough, and one that tells nothing leaves it open.
+pub(crate) async fn probe_any(addresses: &[NodeAddress]) -> Probe {
+    let mut outcome = if addresses.is_empty() { Probe::Unknown } else { Probe::Refused };
+    for address in addresses {
+        match probe(address).await {
+            Probe::Answered => return Probe::Answered,
+            Probe::Refused => {}
+            Probe::Unknown => outcome = Probe::Unknown,
+        }
+    }
+    outcome
+}
+
+/// Whether two probes, a pause apart, were both refused.
+pub(crate) async fn is_refused_twice(address: &NodeAddress) -> bool {
+    if probe(address).await != Probe::Refused {
+        return false;
+    }
+    tokio::time::sleep(PROBE_PAUSE).await;
+    probe(address).await == Probe::Refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_answers_and_a_closed_port_refuses() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = NodeAddress::new("127.0.0.1", listener.local_addr().unwrap().port());
+        assert_eq!(probe(&address).await, Probe::Answered);
+        assert!(!is_refused_twice(&address).await);
+        let gone = {
+            let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            NodeAddress::new("127.0.0.1", other.local_addr().unwrap().port())
+        };
+        assert_eq!(probe(&gone).await, Probe::Refused);
+        assert!(is_refused_twice(&gone).await);
+        assert_eq!(probe_any(&[gone.clone(), address.clone()]).await, Probe::Answered);
+        assert_eq!(probe_any(std::slice::from_ref(&gone)).await, Probe::Refused);
+        assert_eq!(probe_any(&[]).await, Probe::Unknown, "nobody to ask proves nothing");
+    }
+}
