@@ -164,6 +164,7 @@ async fn slow_followers_delay_no_acknowledgement_of_others_and_catch_up() {
     cluster.append(1, Acks::All, &["a"]).await.unwrap();
     cluster.until_committed(&IDS, 1).await;
     cluster.fence(3, true).await;
+    cluster.until_isr(&[1, 2]).await;
     cluster.fence(2, true).await;
     cluster.until_isr(&[1]).await;
     let relay = cluster.wire.as_ref().unwrap().relay(1);
