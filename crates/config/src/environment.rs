@@ -29,9 +29,13 @@ pub fn property_of_variable(variable: &str) -> Option<String> {
     Some(property)
 }
 
-/// Variables that the image leaves out of its properties: they are for its start scripts, Java and Log4j.
+/// Variables that the image leaves out of its properties: they are for its start scripts, Java and Log4j. Also those
+/// that Kubernetes makes for a service with the name `kafka`.
 fn is_for_scripts(variable: &str) -> bool {
-    const EXACT: [&str; 13] = [
+    const STARTS: [&str; 3] = ["KAFKA_PORT_", "KAFKA_SERVICE_HOST", "KAFKA_SERVICE_PORT"];
+    const EXACT: [&str; 15] = [
+        "KAFKA_HOME",
+        "KAFKA_PORT",
         "KAFKA_VERSION",
         "KAFKA_HEAP_OPTS",
         "KAFKA_LOG4J_OPTS",
@@ -46,7 +50,7 @@ fn is_for_scripts(variable: &str) -> bool {
         "KAFKA_TOOLS_LOG4J_LOGLEVEL",
         "KAFKA_DEBUG",
     ];
-    EXACT.contains(&variable)
+    EXACT.contains(&variable) || STARTS.iter().any(|start| variable.starts_with(start))
 }
 
 #[cfg(test)]
@@ -74,7 +78,15 @@ mod tests {
 
     #[test]
     fn variables_of_others_stand_for_nothing() {
-        for variable in ["PATH", "KAFKA_", "CLUSTER_ID", "KAFKA_HEAP_OPTS", "KAFKA_OPTS", "kafka_node_id"] {
+        for variable in [
+            "PATH",
+            "KAFKA_",
+            "CLUSTER_ID",
+            "KAFKA_HEAP_OPTS",
+            "KAFKA_OPTS",
+            "KAFKA_PORT_9092_TCP_ADDR",
+            "kafka_node_id",
+        ] {
             assert_eq!(property_of_variable(variable), None, "{variable}");
         }
     }

@@ -91,6 +91,17 @@ impl Listener {
         Ok(Self { front, socket, address: local, name: LISTENER_NAME_DEFAULT.into(), sorter: None })
     }
 
+    /// A listener on a socket that was bound before there was a front.
+    ///
+    /// # Errors
+    /// A socket that has no address.
+    pub fn of_socket(front: Arc<Front>, socket: TcpListener) -> Result<Self, ListenerError> {
+        let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
+        let address =
+            socket.local_addr().map_err(|source| ListenerError::Bind { address: unbound, source })?;
+        Ok(Self { front, socket, address, name: LISTENER_NAME_DEFAULT.into(), sorter: None })
+    }
+
     /// The listener's name as in `listeners`, `PLAINTEXT` if it is not told: it says which endpoints of the brokers a
     /// client is told.
     #[must_use]

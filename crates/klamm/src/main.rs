@@ -1,21 +1,64 @@
 //! The one program of Klamm.
 //!
-//! It only joins what its libraries offer: the administration of [`klamm_cli`].
+//! It only joins what its libraries offer: a node ([`klamm_node`]), a cluster of nodes on one machine, and the
+//! administration of [`klamm_cli`].
 
 mod args;
+mod dev;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use klamm_node::{ServerOptions, Sources};
 
-use crate::args::Args;
+use crate::args::{Args, Command, ServerArgs};
 
 /// Batches and network buffers are large and short-lived, and are freed on other threads than they were made on.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The exit code of a node that failed although its settings are right.
+const EXIT_FAILED: u8 = 1;
+/// The exit code of a node whose settings, directories or addresses must change.
+const EXIT_CONFIGURATION: u8 = 2;
+
 fn main() -> ExitCode {
     // A wrong command line ends here, with exit code 2.
-    let args = Args::parse();
-    klamm_cli::run(args.command).into()
+    match Args::parse().command {
+        Command::Server(args) => server(args),
+        Command::Dev(args) => match dev::run(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&error.to_string());
+                ExitCode::from(EXIT_FAILED)
+            }
+        },
+        Command::Admin(command) => klamm_cli::run(command).into(),
+    }
+}
+
+fn server(args: ServerArgs) -> ExitCode {
+    let variables = if args.ignore_environment { Vec::new() } else { variables() };
+    let sources = Sources { file: args.config, variables, overrides: args.overrides };
+    match klamm_node::run(&sources, ServerOptions { follow_stdin: args.stop_with_stdin }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.to_string().lines().for_each(complain);
+            ExitCode::from(if error.is_configuration() { EXIT_CONFIGURATION } else { EXIT_FAILED })
+        }
+    }
+}
+
+/// The variables that are text; no setting is anything else.
+fn variables() -> Vec<(String, String)> {
+    let as_text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(as_text).collect()
+}
+
+/// One line on standard error. If nobody reads it, nothing can be done.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "klamm: {line}");
 }

@@ -52,8 +52,8 @@ pub use flusher::{FlushQueue, Flusher};
 pub use index::{AbortedTxn, OffsetEntry, TimeEntry};
 pub use log::{DamagedRange, Log, ProducerLimits};
 pub use manager::{
-    DirContent, DirStart, HIGH_WATERMARK_FILE, LogManager, LogStart, ManagerError, ManagerOptions,
-    StartReport,
+    DirContent, DirStart, HIGH_WATERMARK_FILE, LogManager, LogStart, METADATA_DIR, ManagerError,
+    ManagerOptions, StartReport,
 };
 pub use names::{FileKind, segment_file_name};
 pub use producers::{BatchMetadata, ProducerEntry};

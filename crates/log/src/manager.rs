@@ -22,7 +22,7 @@ mod housekeeping;
 mod startup;
 
 pub use crate::dir::HIGH_WATERMARK_FILE;
-pub use startup::{DirContent, DirStart, StartReport};
+pub use startup::{DirContent, DirStart, METADATA_DIR, StartReport};
 
 use deletion::DeletedDir;
 use housekeeping::Schedule;

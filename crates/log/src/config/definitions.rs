@@ -457,7 +457,7 @@ static DEFINITIONS: &[TopicConfigDef] = table! {
     "unclean.leader.election.enable" "false" <- "unclean.leader.election.enable"; flag!(unclean_leader_election);
     "Whether a replica that lacks acknowledged records may become leader when no other is left. Loses data."
 
-    "write.caching" "false"; flag!(write_caching);
+    "write.caching" "false" <- "klamm.write.caching"; flag!(write_caching);
     "Whether records are acknowledged from the page cache, before they are on the disk. Faster, and a power cut of \
      all replicas may lose acknowledged records."
 };

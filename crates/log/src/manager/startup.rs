@@ -36,6 +36,10 @@ pub struct DirStart {
     pub result: Result<DirContent, LogError>,
 }
 
+/// The directory within a log directory where a controller keeps its log, apart from the partitions: their checkpoints
+/// have one writer.
+pub const METADATA_DIR: &str = "metadata";
+
 /// What a directory held.
 #[derive(Debug)]
 pub struct DirContent {
@@ -120,7 +124,7 @@ impl LogManager {
                 deletion::remove_dir_all(fs, &path.join(&entry.name))?;
             } else if let Some(partition) = TopicPartition::parse_dir_name(&entry.name) {
                 partitions.insert(partition);
-            } else {
+            } else if entry.name != METADATA_DIR {
                 strays.push(entry.name);
             }
         }

@@ -1,0 +1,285 @@
+//! What a node counts, in the text format that Prometheus reads.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use klamm_broker::broker::Broker;
+use klamm_broker::lifecycle::BrokerPhase;
+use klamm_controller::{ControllerStatus, QuorumRole};
+use klamm_kafka_api::Front;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use crate::admin_http::NodeView;
+
+/// What a broker shows of itself.
+#[derive(Clone)]
+pub(crate) struct BrokerView {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) front: Arc<Front>,
+}
+
+/// The parts of a node, as they come and go.
+#[derive(Default)]
+struct Parts {
+    broker: Option<BrokerView>,
+    controller: Option<watch::Receiver<ControllerStatus>>,
+    is_serving: bool,
+    is_stopping: bool,
+}
+
+/// A node as its admin listener shows it. Clones show the same node.
+#[derive(Clone)]
+pub(crate) struct Observed {
+    parts: Arc<Mutex<Parts>>,
+    registry: Arc<Registry>,
+}
+
+impl fmt::Debug for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observed").finish_non_exhaustive()
+    }
+}
+
+impl Observed {
+    /// A node that starts.
+    pub(crate) fn new() -> Self {
+        let parts = Arc::new(Mutex::new(Parts::default()));
+        let mut registry = Registry::with_prefix("klamm");
+        registry.register_collector(Box::new(PartsCollector { parts: parts.clone() }));
+        Self { parts, registry: Arc::new(registry) }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Parts)) {
+        change(&mut self.parts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(crate) fn set_controller(&self, status: watch::Receiver<ControllerStatus>) {
+        self.change(|parts| parts.controller = Some(status));
+    }
+
+    pub(crate) fn set_broker(&self, broker: BrokerView) {
+        self.change(|parts| parts.broker = Some(broker));
+    }
+
+    /// The listeners of clients are open, or there are none to open.
+    pub(crate) fn set_serving(&self) {
+        self.change(|parts| parts.is_serving = true);
+    }
+
+    pub(crate) fn set_stopping(&self) {
+        self.change(|parts| parts.is_stopping = true);
+    }
+
+    /// Lets go of the parts, so that they end when their owners end them.
+    pub(crate) fn forget_parts(&self) {
+        self.change(|parts| (parts.broker, parts.controller) = (None, None));
+    }
+}
+
+impl NodeView for Observed {
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    fn liveness(&self) -> (bool, String) {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = parts.controller.as_ref().and_then(|status| status.borrow().failure.clone());
+        match failure {
+            Some(reason) => (false, format!("controller: stopped: {reason}")),
+            None => (true, "alive".to_owned()),
+        }
+    }
+
+    fn readiness(&self) -> (bool, String) {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_ready = parts.is_serving && !parts.is_stopping;
+        let mut lines = Vec::new();
+        if let Some(status) = &parts.controller {
+            let status = status.borrow();
+            is_ready &= status.is_ready;
+            let leader =
+                status.leader.as_ref().map_or_else(|| "nobody".to_owned(), |at| at.node_id.to_string());
+            let term = status.term;
+            lines.push(format!("controller: {:?}, led by {leader} in term {term}", status.role));
+        }
+        if let Some(view) = &parts.broker {
+            let state = view.broker.lifecycle().state();
+            is_ready &= state.phase == BrokerPhase::Active;
+            lines.push(format!("broker: {:?}, epoch {}", state.phase, state.epoch));
+        }
+        lines.push(
+            if parts.is_stopping {
+                "stopping"
+            } else if is_ready {
+                "ready"
+            } else {
+                "starting"
+            }
+            .to_owned(),
+        );
+        (is_ready, lines.join("\n"))
+    }
+}
+
+/// Reads the parts' own counters when somebody asks.
+struct PartsCollector {
+    parts: Arc<Mutex<Parts>>,
+}
+
+impl fmt::Debug for PartsCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartsCollector").finish_non_exhaustive()
+    }
+}
+
+impl Collector for PartsCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let (broker, controller) = {
+            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            (parts.broker.clone(), parts.controller.as_ref().map(|status| status.borrow().clone()))
+        };
+        let mut samples = Samples { encoder: &mut encoder };
+        if let Some(status) = controller {
+            of_controller(&status, &mut samples)?;
+        }
+        if let Some(BrokerView { broker, front }) = broker {
+            of_broker(&broker, &mut samples)?;
+            of_front(&front, &mut samples)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where samples go.
+struct Samples<'a, 'b> {
+    encoder: &'a mut DescriptorEncoder<'b>,
+}
+
+impl Samples<'_, '_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let metric = ConstCounter::new(value);
+        metric.encode(self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: i64) -> fmt::Result {
+        let metric = ConstGauge::new(value);
+        metric.encode(self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+}
+
+/// Sizes as gauges have them.
+fn as_gauge(size: usize) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+fn of_controller(status: &ControllerStatus, samples: &mut Samples<'_, '_>) -> fmt::Result {
+    let leader = status.leader.as_ref().map_or(-1, |leader| i64::from(leader.node_id.0));
+    let term = i64::try_from(status.term).unwrap_or(i64::MAX);
+    let leads = i64::from(status.role == QuorumRole::Leader);
+    samples.gauge(
+        "controller_active",
+        "1 on the active controller, 0 elsewhere",
+        i64::from(status.is_active),
+    )?;
+    samples.gauge("controller_leads_quorum", "1 on the leader of the metadata quorum", leads)?;
+    samples.gauge(
+        "controller_quorum_leader",
+        "The node that leads the metadata quorum, -1 if none does",
+        leader,
+    )?;
+    samples.gauge("controller_quorum_term", "The term of the metadata quorum", term)?;
+    let committed = status.committed_end_offset.0;
+    samples.gauge("controller_committed_end_offset", "Exclusive end of the committed metadata", committed)
+}
+
+fn of_broker(broker: &Broker, samples: &mut Samples<'_, '_>) -> fmt::Result {
+    let state = broker.lifecycle().state();
+    let is_active = i64::from(state.phase == BrokerPhase::Active);
+    samples.gauge("broker_active", "1 while the controller lets this broker serve", is_active)?;
+    samples.gauge("broker_epoch", "The registration of this broker", state.epoch.0)?;
+    let applied = broker.metadata().applied_offset().0;
+    samples.gauge(
+        "broker_metadata_applied_offset",
+        "The last metadata offset that is applied here",
+        applied,
+    )?;
+    let gauges = broker.replicas().gauges();
+    for (name, help, value) in [
+        ("broker_partitions", "Replicas on this broker", gauges.partitions),
+        ("broker_leaders", "Replicas that lead", gauges.leaders),
+        (
+            "broker_under_replicated_partitions",
+            "Led here with a replica out of sync",
+            gauges.under_replicated,
+        ),
+        ("broker_under_min_isr_partitions", "Led here below min.insync.replicas", gauges.under_min_isr),
+        ("broker_at_min_isr_partitions", "Led here just at min.insync.replicas", gauges.at_min_isr),
+        ("broker_offline_replicas", "Replicas whose log is out of service", gauges.offline),
+    ] {
+        samples.gauge(name, help, as_gauge(value))?;
+    }
+    let metrics = broker.replicas().metrics();
+    for (name, help, counter) in [
+        ("broker_bytes_in", "Bytes that clients appended", &metrics.bytes_in),
+        ("broker_records_in", "Records that clients appended", &metrics.records_in),
+        ("broker_bytes_out", "Bytes that consumers were given", &metrics.bytes_out),
+        ("broker_replication_bytes_in", "Bytes copied from leaders", &metrics.replication_bytes_in),
+        ("broker_replication_bytes_out", "Bytes given to followers", &metrics.replication_bytes_out),
+        ("broker_isr_expands", "In-sync sets that grew", &metrics.isr_expands),
+        ("broker_isr_shrinks", "In-sync sets that shrank", &metrics.isr_shrinks),
+        ("broker_failed_appends", "Appends refused or not acknowledged", &metrics.failed_appends),
+        ("broker_alarms", "Things that an operator must look at; each was logged", &metrics.alarms),
+    ] {
+        samples.counter(name, help, counter.get())?;
+    }
+    Ok(())
+}
+
+fn of_front(front: &Front, samples: &mut Samples<'_, '_>) -> fmt::Result {
+    let counts = front.counts();
+    for (name, help, value) in [
+        ("front_connections_opened", "Connections served", counts.connections_opened),
+        ("front_connections_closed", "Connections ended", counts.connections_closed),
+        (
+            "front_connections_refused_per_ip",
+            "Refused by max.connections.per.ip",
+            counts.connections_refused_per_ip,
+        ),
+        ("front_connections_refused_full", "Refused by max.connections", counts.connections_refused_full),
+        ("front_accept_backoffs", "Failures to accept", counts.accept_backoffs),
+        ("front_requests_received", "Requests handled", counts.requests_received),
+        ("front_responses_sent", "Answers sent", counts.responses_sent),
+        ("front_bytes_in", "Bytes read from clients", counts.bytes_in),
+        ("front_bytes_out", "Bytes sent to clients", counts.bytes_out),
+        ("front_memory_waits", "Times that a connection waited for memory", counts.memory_waits),
+        ("front_closed_refused", "Connections that sent what is no request", counts.closed_refused),
+        ("front_closed_idle", "Connections that were idle for too long", counts.closed_idle),
+        (
+            "front_closed_slow_request",
+            "Connections whose request came too slowly",
+            counts.closed_slow_request,
+        ),
+        (
+            "front_closed_slow_reader",
+            "Connections that took their answers too slowly",
+            counts.closed_slow_reader,
+        ),
+        ("front_closed_panicked", "Connections that a defect ended", counts.closed_panicked),
+    ] {
+        samples.counter(name, help, value)?;
+    }
+    let memory = front.memory();
+    let as_gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    samples.gauge("front_memory_used_bytes", "Memory that requests hold", as_gauge(memory.used))?;
+    samples.gauge("front_memory_limit_bytes", "Memory that requests may hold", as_gauge(memory.limit))
+}

@@ -1,0 +1,299 @@
+//! A node from its first breath to its last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_log::fs::{LogFs, RealFs};
+use klamm_rpc::{ChannelPool, Deadline};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admin_http::{AdminListener, NodeView};
+use crate::broker_role::{BrokerRole, BrokerStart, Runtimes};
+use crate::controller_role::ControllerRole;
+use crate::derived::DerivedSettings;
+use crate::error::NodeError;
+use crate::metrics::{BrokerView, Observed};
+use crate::node_config::NodeConfig;
+use crate::resolve::resolve;
+use crate::signals::stop_reason;
+use crate::sources::{LoadedSettings, Sources};
+use crate::storage::{StoredIdentity, format_directories};
+use crate::telemetry::{Levels, Telemetry};
+
+/// Threads for the quorum, the broker's session and the admin listener. They have little to do, and must never wait
+/// for those that serve clients.
+const CONTROL_THREADS: usize = 2;
+/// Threads that may wait for disks at a time.
+const BLOCKING_THREADS_MAX: usize = 128;
+/// How long the runtimes may take to end after everything else has.
+const RUNTIME_TIMEOUT: Duration = Duration::from_secs(1);
+/// What is kept of the time for an orderly end when leaderships are handed over.
+const AFTER_HANDOVER: Duration = Duration::from_secs(5);
+/// Open files that logs may have at most; more gain nothing.
+const OPEN_FILES_MAX: usize = 8_192;
+
+/// How a node is run, besides its settings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ServerOptions {
+    /// The node stops in order when its standard input ends.
+    pub follow_stdin: bool,
+}
+
+/// Runs a node until it is told to stop, and has stopped in order.
+///
+/// # Errors
+/// Why it does not start, or stopped by itself.
+pub fn run(sources: &Sources, options: ServerOptions) -> Result<(), NodeError> {
+    let loaded = sources.load()?;
+    let config = NodeConfig::new(&loaded)?;
+    let derived = DerivedSettings::new(&loaded)?;
+    let levels = Levels::read(&config.log_level).map_err(|error| crate::ConfigError::Unfit {
+        name: "klamm.log.level",
+        origin: loaded.origin("klamm.log.level"),
+        problem: format!("cannot be used: {error}"),
+    })?;
+    let telemetry = Arc::new(Telemetry::start(config.log_format, levels));
+    tell(&config, &loaded);
+    let fs: Arc<dyn LogFs> = Arc::new(RealFs);
+    let identity = format_directories(&*fs, &config)?;
+    for dir in &identity.formatted {
+        tracing::info!(dir = %dir.display(), cluster_id = identity.cluster_id, "new directory");
+    }
+    let control = runtime("klamm-control", CONTROL_THREADS)?;
+    let threads = config.worker_threads.unwrap_or_else(cores);
+    let data = runtime("klamm-data", threads)?;
+    let shutdown_timeout = config.shutdown_timeout;
+    let runtimes = Runtimes { control: control.handle().clone(), data: data.handle().clone() };
+    let node = Node { config, derived, identity, fs, telemetry, runtimes, observed: Observed::new() };
+    let outcome = control.block_on(node.live(options, shutdown_timeout));
+    data.shutdown_timeout(RUNTIME_TIMEOUT);
+    control.shutdown_timeout(RUNTIME_TIMEOUT);
+    match &outcome {
+        Ok(()) => tracing::info!("stopped"),
+        Err(error) => tracing::error!(%error, "stopped"),
+    }
+    outcome
+}
+
+fn tell(config: &NodeConfig, loaded: &LoadedSettings) {
+    for (origin, notice) in &loaded.notices {
+        tracing::info!(setting = notice.name, %origin, reason = notice.reason, "setting without effect");
+    }
+    for endpoint in config.listeners.clients.iter().filter(|endpoint| !endpoint.is_loopback()) {
+        tracing::warn!(
+            listener = %endpoint,
+            "this listener is plain text and asks nobody who he is: whoever reaches it can read and change everything"
+        );
+    }
+    let (node_id, roles) = (config.node_id, config.roles);
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(%node_id, broker = roles.broker, controller = roles.controller, version, "starting");
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+}
+
+fn runtime(name: &'static str, threads: usize) -> Result<Runtime, NodeError> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(threads.max(1)).max_blocking_threads(BLOCKING_THREADS_MAX);
+    let built = builder.thread_name(name).enable_all().build();
+    built.map_err(|source| NodeError::System { what: "start threads", source })
+}
+
+/// How many files the logs may keep open, by what the system allows this process.
+fn open_files_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    let Some(soft) = soft else { return OPEN_FILES_MAX };
+    if soft < 2 * OPEN_FILES_MAX {
+        tracing::info!(limit = soft, "few open files are allowed; ulimit -n 100000 allows more");
+    }
+    (soft / 2).clamp(64, OPEN_FILES_MAX)
+}
+
+struct Node {
+    config: NodeConfig,
+    derived: DerivedSettings,
+    identity: StoredIdentity,
+    fs: Arc<dyn LogFs>,
+    telemetry: Arc<Telemetry>,
+    runtimes: Runtimes,
+    observed: Observed,
+}
+
+/// The admin listener at work.
+struct Admin {
+    stop: watch::Sender<bool>,
+    running: JoinHandle<()>,
+}
+
+/// What a node has started so far.
+#[derive(Default)]
+struct Started {
+    controller: Option<ControllerRole>,
+    broker: Option<BrokerRole>,
+}
+
+impl Node {
+    /// Starts, works, and stops in order; on the control runtime.
+    async fn live(self, options: ServerOptions, shutdown_timeout: Duration) -> Result<(), NodeError> {
+        let admin = self.start_admin().await?;
+        let mut started = Started::default();
+        let outcome = tokio::select! {
+            biased;
+            reason = stop_reason(options.follow_stdin) => match reason {
+                Ok(reason) => {
+                    tracing::info!(reason = reason.name(), "stopping");
+                    Ok(())
+                }
+                Err(source) => Err(NodeError::System { what: "catch signals", source }),
+            },
+            failure = self.work(&mut started) => {
+                tracing::error!(error = %failure, "stopping");
+                Err(failure)
+            }
+        };
+        self.observed.set_stopping();
+        self.stop(started, outcome.is_ok(), Deadline::after(shutdown_timeout)).await;
+        if let Some(Admin { stop, running }) = admin {
+            stop.send_replace(true);
+            if let Err(error) = running.await {
+                tracing::warn!(%error, "the admin listener ended badly");
+            }
+        }
+        outcome
+    }
+
+    async fn start_admin(&self) -> Result<Option<Admin>, NodeError> {
+        const SETTING: &str = "klamm.admin.listener";
+        let Some((host, port)) = &self.config.admin else { return Ok(None) };
+        let address = resolve(host, *port, SETTING).await?;
+        let bound = AdminListener::bind(address).await;
+        let listener = bound.map_err(|source| NodeError::bind(address, "admin", SETTING, source))?;
+        tracing::info!(address = %listener.address(), "metrics and health are served");
+        let (stop, stopped) = watch::channel(false);
+        let view: Arc<dyn NodeView> = Arc::new(self.observed.clone());
+        Ok(Some(Admin { stop, running: tokio::spawn(listener.run(view, stopped)) }))
+    }
+
+    /// Starts the roles and waits for what ends them.
+    async fn work(&self, started: &mut Started) -> NodeError {
+        match self.start(started).await {
+            Ok(()) => {}
+            Err(error) => return error,
+        }
+        let Started { controller, broker } = started;
+        let controller_failed = async {
+            match controller {
+                Some(controller) => failure_of(controller.status()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let broker_failed = async {
+            let Some(broker) = broker else {
+                self.tell_ready(&[]);
+                return std::future::pending().await;
+            };
+            let failing = broker.broker().clone();
+            let serving = async {
+                match broker.serve().await {
+                    Ok(()) => {
+                        self.tell_ready(&broker.addresses());
+                        std::future::pending().await
+                    }
+                    Err(error) => error,
+                }
+            };
+            tokio::select! {
+                error = serving => error,
+                failure = failing.failed() => NodeError::BrokerFailed(failure),
+            }
+        };
+        tokio::select! {
+            failure = controller_failed => failure,
+            failure = broker_failed => failure,
+        }
+    }
+
+    async fn start(&self, started: &mut Started) -> Result<(), NodeError> {
+        let cluster_id = &self.identity.cluster_id;
+        if self.config.roles.controller {
+            let (fs, channels) = (self.fs.clone(), ChannelPool::default());
+            let controller =
+                ControllerRole::start(&self.config, &self.derived, cluster_id, fs, channels).await?;
+            tracing::info!(addresses = ?controller.addresses(), "the controller takes part in the quorum");
+            self.observed.set_controller(controller.status());
+            started.controller = Some(controller);
+        }
+        if self.config.roles.broker {
+            let broker = self.start_broker().await?;
+            let (inner, front) = (broker.broker().clone(), broker.front().clone());
+            self.observed.set_broker(BrokerView { broker: inner, front });
+            started.broker = Some(broker);
+        }
+        Ok(())
+    }
+
+    /// The parts of a broker spawn their tasks where they are made: on the data runtime.
+    async fn start_broker(&self) -> Result<BrokerRole, NodeError> {
+        let (config, derived) = (self.config.clone(), self.derived.clone());
+        let (cluster_id, fs) = (self.identity.cluster_id.clone(), self.fs.clone());
+        let (runtimes, telemetry) = (self.runtimes.clone(), self.telemetry.clone());
+        let starting = self.runtimes.data.spawn(async move {
+            let start = BrokerStart {
+                config: &config,
+                derived: &derived,
+                cluster_id: &cluster_id,
+                fs,
+                runtimes,
+                telemetry,
+                open_files_max: open_files_max(),
+            };
+            BrokerRole::start(start).await
+        });
+        starting.await.unwrap_or(Err(NodeError::TaskEnded { what: "the start of the broker" }))
+    }
+
+    fn tell_ready(&self, addresses: &[(String, SocketAddr)]) {
+        self.observed.set_serving();
+        for (listener, address) in addresses {
+            tracing::info!(listener, %address, "clients are served");
+        }
+        let (node_id, cluster_id) = (self.config.node_id, &self.identity.cluster_id);
+        tracing::info!(%node_id, cluster_id, "ready");
+    }
+
+    /// The broker first: its controller may be needed to let it go.
+    async fn stop(&self, started: Started, in_order: bool, deadline: Deadline) {
+        let Started { controller, broker } = started;
+        if let Some(broker) = broker {
+            let controlled = in_order && self.config.settings.boolean("controlled.shutdown.enable");
+            let time =
+                if controlled { deadline.remaining().saturating_sub(AFTER_HANDOVER) } else { Duration::ZERO };
+            let handover = Deadline::after(time);
+            // On the runtime of its parts: what they spawn while they end must outlive this call.
+            let stopping = self.runtimes.data.spawn(broker.shut_down(handover));
+            if let Err(error) = stopping.await {
+                tracing::error!(%error, "the broker did not stop in order");
+            }
+        }
+        if let Some(controller) = controller {
+            controller.shut_down(deadline).await;
+        }
+        self.observed.forget_parts();
+    }
+}
+
+async fn failure_of(mut status: watch::Receiver<klamm_controller::ControllerStatus>) -> NodeError {
+    let stopped = "its tasks have ended";
+    let reason = match status.wait_for(|status| status.failure.is_some()).await {
+        Ok(status) => status.failure.clone().unwrap_or_default(),
+        Err(_) => stopped.to_owned(),
+    };
+    NodeError::ControllerStopped { reason }
+}

@@ -1,0 +1,194 @@
+//! Whose directories these are: `meta.properties`, made at the first start.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use klamm_log::checkpoint::MetaProperties;
+use klamm_log::fs::LogFs;
+use klamm_log::{LogError, METADATA_DIR};
+use klamm_types::BrokerId;
+use uuid::Uuid;
+
+use crate::node_config::NodeConfig;
+
+/// Where Kafka keeps its metadata, next to the partitions; Klamm never does.
+const KAFKA_METADATA_DIR: &str = "__cluster_metadata-0";
+
+/// Directories that this node cannot use.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// A directory cannot be made or read.
+    #[error("log directory {} cannot be used: {source}", path.display())]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: LogError,
+    },
+    /// A directory holds what another node wrote.
+    #[error("{path} belongs to node {theirs}, and this is node {ours}; give node {ours} another directory (log.dirs)", path = path.display())]
+    OfAnotherNode {
+        /// The directory.
+        path: PathBuf,
+        /// Its node.
+        theirs: BrokerId,
+        /// This node.
+        ours: BrokerId,
+    },
+    /// Directories of several clusters, or of another one than the settings name.
+    #[error("{path} belongs to cluster {theirs}, and this node to {ours}; use the directory of {ours}, or set CLUSTER_ID={theirs}", path = path.display())]
+    OfAnotherCluster {
+        /// The directory.
+        path: PathBuf,
+        /// Its cluster.
+        theirs: String,
+        /// The cluster of this node.
+        ours: String,
+    },
+    /// A directory holds the metadata of Apache Kafka, which is in another format.
+    #[error("{path} holds the metadata of Apache Kafka; give this node a new directory (log.dirs)", path = path.display())]
+    OfKafka {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Nobody said which cluster this is, and others must agree on it.
+    #[error(
+        "the id of the cluster is missing: set the variable CLUSTER_ID (or klamm.cluster.id) to the same value on every node, for example CLUSTER_ID={example}"
+    )]
+    NoClusterId {
+        /// A new id that could be used.
+        example: String,
+    },
+}
+
+impl StorageError {
+    /// Never: the operator must act.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+/// Who this node is, as its directories say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredIdentity {
+    /// The cluster.
+    pub cluster_id: String,
+    /// The directory of the metadata log.
+    pub metadata_directory_id: Uuid,
+    /// Directories that were made or formatted now.
+    pub formatted: Vec<PathBuf>,
+}
+
+/// 16 random bytes in the form of Kafka's ids; none begins with a dash, which command lines would take for an option.
+#[must_use]
+pub fn random_cluster_id() -> String {
+    loop {
+        let id = klamm_types::TopicId(*Uuid::new_v4().as_bytes()).to_string();
+        if !id.starts_with('-') {
+            return id;
+        }
+    }
+}
+
+/// Reads `meta.properties` of all directories of the node, and writes it where there is none.
+///
+/// # Errors
+/// [`StorageError`]. A broker's directory that cannot be read is no error as long as another one can: the broker
+/// reports it as failed.
+pub fn format_directories(fs: &dyn LogFs, config: &NodeConfig) -> Result<StoredIdentity, StorageError> {
+    let metadata_dir = config.metadata_dir.as_path();
+    let dirs: BTreeSet<&Path> = config.log_dirs.iter().map(PathBuf::as_path).chain([metadata_dir]).collect();
+    let mut known = Vec::new();
+    let mut failed = Vec::new();
+    for dir in dirs {
+        match read(fs, dir) {
+            Ok(properties) => known.push((dir, properties)),
+            Err(source) if dir == metadata_dir && config.roles.controller => {
+                return Err(StorageError::Unusable { path: dir.to_owned(), source });
+            }
+            Err(source) => failed.push(StorageError::Unusable { path: dir.to_owned(), source }),
+        }
+    }
+    if known.is_empty()
+        && let Some(error) = failed.pop()
+    {
+        return Err(error);
+    }
+    for (dir, _) in &known {
+        let of_kafka = fs.stat(&dir.join(KAFKA_METADATA_DIR)).is_ok_and(|found| found.is_some());
+        let is_own = *dir == metadata_dir && !config.log_dirs.iter().any(|log_dir| log_dir == dir);
+        if of_kafka && !is_own {
+            return Err(StorageError::OfKafka { path: (*dir).to_owned() });
+        }
+    }
+    let cluster_id = cluster_id(config, &known)?;
+    let mut identity =
+        StoredIdentity { cluster_id, metadata_directory_id: Uuid::nil(), formatted: Vec::new() };
+    for (dir, properties) in known {
+        let properties = match properties {
+            Some(properties) => properties,
+            None => {
+                identity.formatted.push(dir.to_owned());
+                format(fs, config, dir, &identity.cluster_id)?
+            }
+        };
+        if dir == metadata_dir {
+            identity.metadata_directory_id = properties.directory_id;
+        }
+    }
+    Ok(identity)
+}
+
+/// Where the controller keeps its log: apart from the partitions.
+#[must_use]
+pub fn controller_dir(config: &NodeConfig) -> PathBuf {
+    let dir = &config.metadata_dir;
+    if config.log_dirs.contains(dir) { dir.join(METADATA_DIR) } else { dir.clone() }
+}
+
+fn read(fs: &dyn LogFs, dir: &Path) -> Result<Option<MetaProperties>, LogError> {
+    let made = fs.create_dir_all(dir);
+    made.map_err(|source| klamm_log::StorageError { verb: "create", path: dir.to_owned(), source })?;
+    MetaProperties::read(fs, dir)
+}
+
+fn format(
+    fs: &dyn LogFs,
+    config: &NodeConfig,
+    dir: &Path,
+    cluster_id: &str,
+) -> Result<MetaProperties, StorageError> {
+    let directory_id = Uuid::new_v4();
+    let properties =
+        MetaProperties { cluster_id: cluster_id.to_owned(), node_id: config.node_id, directory_id };
+    let written = properties.write(fs, dir);
+    written.map_err(|source| StorageError::Unusable { path: dir.to_owned(), source })?;
+    Ok(properties)
+}
+
+/// The id that was given, or that of the directories; a new one only for a cluster of one node.
+fn cluster_id(
+    config: &NodeConfig,
+    known: &[(&Path, Option<MetaProperties>)],
+) -> Result<String, StorageError> {
+    let mut cluster_id = config.cluster_id.clone();
+    for (dir, properties) in known {
+        let Some(properties) = properties else { continue };
+        if properties.node_id != config.node_id {
+            let (theirs, ours) = (properties.node_id, config.node_id);
+            return Err(StorageError::OfAnotherNode { path: (*dir).to_owned(), theirs, ours });
+        }
+        let ours = cluster_id.get_or_insert_with(|| properties.cluster_id.clone());
+        if *ours != properties.cluster_id {
+            let (theirs, ours) = (properties.cluster_id.clone(), ours.clone());
+            return Err(StorageError::OfAnotherCluster { path: (*dir).to_owned(), theirs, ours });
+        }
+    }
+    let is_alone = config.roles.controller && config.quorum.voters.len() == 1;
+    match cluster_id {
+        Some(id) => Ok(id),
+        None if is_alone => Ok(random_cluster_id()),
+        None => Err(StorageError::NoClusterId { example: random_cluster_id() }),
+    }
+}
