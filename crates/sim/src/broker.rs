@@ -35,6 +35,8 @@ pub(crate) struct Process {
     incarnation: IncarnationId,
     marker: Option<BrokerEpoch>,
     pub(crate) epoch: Option<BrokerEpoch>,
+    /// Since when it has that.
+    pub(crate) registered_us: u64,
     /// How many entries of the metadata log it has applied.
     pub(crate) applied: usize,
     pub(crate) lease_until: Timestamp,
@@ -62,6 +64,7 @@ impl Broker {
             incarnation: IncarnationId(incarnation),
             marker: self.clean_mark.take(),
             epoch: None,
+            registered_us: 0,
             applied: 0,
             lease_until: Timestamp(0),
             wants_shutdown: false,
@@ -94,6 +97,19 @@ impl Broker {
             marker_epoch: process.marker,
             verdict,
         })
+    }
+
+    /// The controller does not know the registration under which a heartbeat was sent: the process asks for another, and
+    /// its replicas begin anew under that.
+    pub(crate) fn lose_registration(&mut self, sent_us: u64) {
+        if let Some(process) = &mut self.process
+            && process.epoch.is_some()
+            && sent_us >= process.registered_us
+        {
+            process.epoch = None;
+            process.applied = 0;
+            process.replicas.clear();
+        }
     }
 
     pub(crate) fn heartbeat_request(&self) -> Option<HeartbeatRequest> {

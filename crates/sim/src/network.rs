@@ -19,6 +19,11 @@ impl Network {
         *until = until_us.max(*until);
     }
 
+    /// Whether any link carries nothing.
+    pub(crate) fn is_cut(&self, now_us: u64) -> bool {
+        self.cuts.values().any(|until| *until > now_us)
+    }
+
     /// No more faults.
     pub(crate) fn heal(&mut self) {
         self.healed = true;

@@ -57,6 +57,8 @@ pub(crate) struct World {
     oracle: Oracle,
     /// Up to where readers have got, by partition.
     read_to: Vec<Offset>,
+    /// A disk was lost and is not full again.
+    replacing_disk: bool,
     /// No more faults, no new batches.
     healing: bool,
     steps: u64,
@@ -92,6 +94,7 @@ impl World {
             producers,
             oracle: Oracle::default(),
             read_to,
+            replacing_disk: false,
             healing: false,
             steps: 0,
             trace: with_trace.then(String::new),
@@ -418,6 +421,7 @@ impl World {
     }
 
     fn deliver_to_broker(&mut self, id: BrokerId, from: Address, message: Message) {
+        let now_us = self.scheduler.now_us();
         match message {
             Message::Registered { life, epoch } => {
                 let broker = self.broker_mut(id);
@@ -426,6 +430,7 @@ impl World {
                     && process.epoch.is_none()
                 {
                     process.epoch = epoch;
+                    process.registered_us = now_us;
                 }
             }
             Message::Standing { life, sent_us, standing, committed } => {
@@ -462,7 +467,7 @@ impl World {
     }
 
     fn stand(&mut self, id: BrokerId, sent_us: u64, standing: Option<klamm_control::BrokerStanding>) {
-        let Some(standing) = standing else { return };
+        let Some(standing) = standing else { return self.broker_mut(id).lose_registration(sent_us) };
         let sent_ms = 1_000_000 + i64::try_from(sent_us / 1_000).unwrap_or(i64::MAX);
         let World { brokers, chance, .. } = self;
         let broker = &mut brokers[Self::index(id)];

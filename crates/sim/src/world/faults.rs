@@ -6,7 +6,7 @@ use klamm_types::{BrokerId, PartitionId};
 use super::{Happening, World};
 use crate::disk::Disk;
 use crate::message::Address;
-use crate::scenario::Fault;
+use crate::scenario::{Fault, Scenario};
 
 impl World {
     /// The next fault, and the one after it.
@@ -19,6 +19,9 @@ impl World {
         self.scheduler.after(next, Happening::Fault);
         let weights = self.scenario.weights;
         let Some(fault) = Fault::draw(weights, &mut self.chance) else { return };
+        if self.is_replacing_a_disk() && fault != Fault::ControllerFailover {
+            return;
+        }
         self.note(|_| format!("fault {fault:?}"));
         let id = BrokerId(self.chance.range(1, self.scenario.brokers as u64) as i32);
         match fault {
@@ -69,22 +72,41 @@ impl World {
         self.kill(id, power);
     }
 
-    /// Takes a broker's disk away, if everything that was acknowledged is on other disks as well: two lost disks at
-    /// a time are more than any replication factor of 2 promises to survive.
-    fn wipe(&mut self, id: BrokerId) {
+    /// Whether a lost disk has not been filled again: until then the records on it have one copy less, and another
+    /// loss would be one too many.
+    fn is_replacing_a_disk(&mut self) -> bool {
+        self.replacing_disk = self.replacing_disk && !self.is_whole_in_metadata();
+        self.replacing_disk
+    }
+
+    /// All brokers serve, and all partitions have all their replicas in sync.
+    fn is_whole_in_metadata(&self) -> bool {
         let image = self.quorum.latest();
         let whole = |partition: &klamm_metadata::PartitionRegistration| {
             partition.isr.len() == partition.replicas.len()
                 && partition.adding.is_empty()
                 && partition.removing.is_empty()
-                && partition.replicas.len() > 1
         };
-        let all_whole = image.topics.partitions().all(|(_, _, partition)| whole(partition));
         let committed = self.quorum.committed() == self.quorum.entries();
-        let all_up = self.brokers.iter().all(|broker| broker.process.is_some());
-        if !(all_whole && committed && all_up) {
+        let now_us = self.scheduler.now_us();
+        let up = |broker: &crate::broker::Broker| {
+            broker.process.is_some() && broker.paused_until_us <= now_us && !broker.disk.is_failing()
+        };
+        committed
+            && self.all_unfenced()
+            && self.brokers.iter().all(up)
+            && image.topics.partitions().all(|(_, _, partition)| whole(partition))
+    }
+
+    /// Takes a broker's disk away, if everything that was acknowledged is on two others, and nothing else is
+    /// wrong at the time.
+    fn wipe(&mut self, id: BrokerId) {
+        let Scenario { replication_factor, min_insync_replicas, .. } = self.scenario;
+        let redundant = replication_factor > 2 && min_insync_replicas > 1;
+        if !redundant || !self.is_whole_in_metadata() || self.network.is_cut(self.scheduler.now_us()) {
             return;
         }
+        self.replacing_disk = true;
         self.kill(id, true);
         let World { brokers, chance, .. } = self;
         brokers[Self::index(id)].disk = Disk::empty(chance);

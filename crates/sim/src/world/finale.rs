@@ -50,7 +50,7 @@ impl World {
         }
     }
 
-    fn all_unfenced(&self) -> bool {
+    pub(super) fn all_unfenced(&self) -> bool {
         let image = self.quorum.image(self.quorum.committed());
         (1..=self.scenario.brokers).all(|id| image.cluster.is_active(BrokerId(id)))
     }
