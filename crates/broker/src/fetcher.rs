@@ -18,6 +18,7 @@
 mod peers;
 mod session;
 mod standing;
+pub(crate) mod throttle;
 pub(crate) mod wire;
 
 use std::fmt;
@@ -30,11 +31,13 @@ use klamm_types::{BrokerEpoch, BrokerId};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::partition::{FollowerFetches, PartitionHandle};
 
 pub use peers::MetadataPeers;
 use session::{Session, SessionTask};
+use throttle::Throttle;
 use wire::PartitionKey;
 
 /// What the fetchers need to know of other brokers, and what they find out about them.
@@ -45,6 +48,12 @@ pub trait Peers: Send + Sync + fmt::Debug {
     /// The stream from this incarnation of the broker has ended, and not in good order: its process may be gone.
     /// Takes note and returns.
     fn on_stream_broken(&self, broker: BrokerId, broker_epoch: BrokerEpoch);
+
+    /// `follower.replication.throttled.rate`: bytes a second that this broker may fetch for replicas that their topics'
+    /// `follower.replication.throttled.replicas` name; `None` for any number.
+    fn follower_rate(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Settings of the fetchers.
@@ -70,6 +79,22 @@ pub(crate) struct Context {
     pub(crate) config: FetcherConfig,
     pub(crate) channels: ChannelPool,
     pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) throttle: Throttle,
+}
+
+impl Context {
+    /// Whether the bytes of the partition count against the follower's rate: it is named, and not in sync.
+    pub(crate) fn is_throttled(&self, partition: &PartitionHandle) -> bool {
+        let me = self.identity.node_id();
+        let named = &partition.log().config().follower_throttled_replicas;
+        throttle::names(named, partition.partition().partition, me)
+            && !partition.role().in_sync_replicas.contains(&me)
+    }
+
+    /// Whether nothing may be fetched that counts.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.peers.follower_rate().is_some_and(|rate| self.throttle.is_exhausted(rate, Instant::now()))
+    }
 }
 
 /// The sessions with all leader brokers. Clones share them.
@@ -103,7 +128,7 @@ impl ReplicaFetchers {
         channels: ChannelPool,
         peers: Arc<dyn Peers>,
     ) -> Self {
-        let context = Arc::new(Context { identity, config, channels, peers });
+        let context = Arc::new(Context { identity, config, channels, peers, throttle: Throttle::new() });
         let sessions = Sessions { by_stream: HashMap::new(), tasks: Some(JoinSet::new()) };
         let shared = Shared {
             context,
@@ -156,7 +181,9 @@ impl FollowerFetches for ReplicaFetchers {
     fn send(&self, partition: &PartitionHandle, id: FetchId, leader: BrokerId, fetch: FollowerFetch) {
         let key = PartitionKey::of(partition);
         if let Some(session) = self.shared.session(leader, key) {
-            session.send(key, partition.clone(), id, fetch);
+            let context = &self.shared.context;
+            let hold = context.is_throttled(partition) && context.is_exhausted();
+            session.send(key, partition.clone(), id, fetch, hold);
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 use klamm_log::LogManager;
 use klamm_metadata::MetadataImage;
-use klamm_types::{BrokerEpoch, PartitionId, TopicId, TopicName};
+use klamm_types::{BrokerEpoch, BrokerId, PartitionId, TopicId, TopicName};
 
 use crate::config::BrokerConfig;
 use crate::log_dirs::LogDirs;
@@ -174,6 +174,15 @@ impl ReplicaManager {
             }
         }
         gauges
+    }
+
+    /// The image that was last applied.
+    pub(crate) fn image(&self) -> Arc<MetadataImage> {
+        self.image.load_full()
+    }
+
+    pub(crate) fn node_id(&self) -> BrokerId {
+        self.config.node_id
     }
 
     fn logs(&self) -> &LogManager {

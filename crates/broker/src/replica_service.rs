@@ -22,9 +22,11 @@ use klamm_rpc::{Lane, NodeIdentity, status};
 use klamm_types::{BrokerEpoch, BrokerId, PartitionId, TopicId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::fetcher::throttle::{self, Throttle};
 use crate::partition::PartitionHandle;
 use crate::replica_manager::ReplicaManager;
 
@@ -40,6 +42,35 @@ pub trait HostedPartitions: Send + Sync + fmt::Debug {
 
     /// This broker's incarnation.
     fn broker_epoch(&self) -> BrokerEpoch;
+
+    /// `leader.replication.throttled.rate`: bytes a second that this broker may give followers of replicas that their
+    /// topics' `leader.replication.throttled.replicas` name; `None` for any number.
+    fn leader_rate(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+struct Context {
+    me: BrokerId,
+    hosted: Arc<dyn HostedPartitions>,
+    throttle: Throttle,
+}
+
+impl Context {
+    /// Whether the bytes that `follower` gets of the partition count against the leader's rate: the replica here is
+    /// named, and the follower is not in sync.
+    fn is_throttled(&self, partition: &PartitionHandle, follower: BrokerId) -> bool {
+        let named = &partition.log().config().leader_throttled_replicas;
+        throttle::names(named, partition.partition().partition, self.me)
+            && !partition.role().in_sync_replicas.contains(&follower)
+    }
+
+    /// Whether nothing may be given that counts.
+    fn is_exhausted(&self) -> bool {
+        self.hosted.leader_rate().is_some_and(|rate| self.throttle.is_exhausted(rate, Instant::now()))
+    }
 }
 
 impl HostedPartitions for ReplicaManager {
@@ -50,6 +81,10 @@ impl HostedPartitions for ReplicaManager {
 
     fn broker_epoch(&self) -> BrokerEpoch {
         Self::broker_epoch(self)
+    }
+
+    fn leader_rate(&self) -> Option<u64> {
+        throttle::rate(&self.image(), self.node_id(), throttle::LEADER_RATE)
     }
 }
 
@@ -62,7 +97,7 @@ pub struct ReplicaService {
 #[derive(Debug)]
 struct Shared {
     identity: NodeIdentity,
-    hosted: Arc<dyn HostedPartitions>,
+    context: Arc<Context>,
     stop: watch::Sender<bool>,
     sessions: Mutex<JoinSet<()>>,
 }
@@ -72,7 +107,8 @@ impl ReplicaService {
     #[must_use]
     pub fn new(identity: NodeIdentity, hosted: Arc<dyn HostedPartitions>) -> Self {
         let stop = watch::Sender::new(false);
-        let shared = Shared { identity, hosted, stop, sessions: Mutex::default() };
+        let context = Arc::new(Context { me: identity.node_id(), hosted, throttle: Throttle::new() });
+        let shared = Shared { identity, context, stop, sessions: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -123,7 +159,7 @@ impl Replication for ReplicaService {
         let (follower, partition_bytes_max) = check_opening(&self.shared.identity, first.as_ref())?;
         let (responses, receiver) = mpsc::channel(RESPONSES_WAITING_MAX);
         let session =
-            FollowerSession::new(Arc::clone(&self.shared.hosted), follower, partition_bytes_max, responses);
+            FollowerSession::new(Arc::clone(&self.shared.context), follower, partition_bytes_max, responses);
         let task = session.run(first.unwrap_or_default(), requests, self.shared.stop.subscribe());
         let mut sessions = self.shared.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         while sessions.try_join_next().is_some() {}

@@ -1,5 +1,7 @@
 //! Replication over sockets: the real fetchers, the real service, and connections that break.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod cluster;
 
 use std::collections::BTreeSet;
@@ -9,6 +11,9 @@ use std::time::Duration;
 use cluster::{Cluster, batch, options, until};
 use klamm_broker::FetcherConfig;
 use klamm_broker::partition::Acks;
+use klamm_metadata::{ConfigResource, MetadataRecord};
+use klamm_pb::replication::v1 as pb;
+use klamm_rpc::RpcError;
 use klamm_types::{BrokerId, Offset};
 
 const IDS: [i32; 3] = [1, 2, 3];
@@ -216,4 +221,79 @@ async fn a_replica_that_lost_its_disk_refills_from_the_middle_of_a_batch() {
     cluster.until_committed(&IDS, 16).await;
     assert_eq!(cluster.partition(3).bounds().log_start_offset, Offset(7));
     assert_eq!(cluster.read_all(3), cluster.read_all(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttle_holds_up_those_who_are_not_in_sync_and_nobody_else() {
+    let cluster = three().await;
+    let settings = [("min.insync.replicas", "2"), ("leader.replication.throttled.replicas", "*")];
+    cluster.create_topic(&IDS, &settings).await;
+    let rate = |bytes: &str| MetadataRecord::ConfigChanged {
+        resource: ConfigResource::Broker(BrokerId(1)),
+        key: "leader.replication.throttled.rate".to_owned(),
+        value: Some(bytes.to_owned()),
+    };
+    cluster.append(1, Acks::All, &["a"]).await.unwrap();
+    cluster.fence(3, true).await;
+    cluster.until_isr(&[1, 2]).await;
+    cluster.publish(vec![rate("1")]).await;
+    let value = "z".repeat(100_000);
+    for _ in 0..10 {
+        cluster.append(1, Acks::All, &[&value]).await.unwrap();
+    }
+    let behind = cluster.partition(3).bounds().log_end_offset;
+    assert!(behind < Offset(8), "broker 3 is at {behind}, at one byte a second");
+    cluster.publish(vec![rate("100000000")]).await;
+    cluster.fence(3, false).await;
+    cluster.until_isr(&IDS).await;
+    cluster.until_committed(&IDS, 11).await;
+    assert_identical(&cluster);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_holds_its_throttled_fetches_and_sends_them_later() {
+    let config = FetcherConfig { partition_bytes_max: 1000, ..FetcherConfig::default() };
+    let cluster = Cluster::wired(&IDS, config).await;
+    let settings = [("min.insync.replicas", "2"), ("follower.replication.throttled.replicas", "0:3")];
+    cluster.create_topic(&IDS, &settings).await;
+    cluster.append(1, Acks::All, &["a"]).await.unwrap();
+    cluster.until_committed(&IDS, 1).await;
+    cluster.fence(3, true).await;
+    cluster.until_isr(&[1, 2]).await;
+    cluster.wire.as_ref().unwrap().set_follower_rate(Some(1));
+    let value = "z".repeat(10_000);
+    for _ in 0..10 {
+        cluster.append(1, Acks::All, &[&value]).await.unwrap();
+    }
+    let behind = cluster.partition(3).bounds().log_end_offset;
+    assert!(behind < Offset(8), "broker 3 is at {behind}, at one byte a second");
+    cluster.wire.as_ref().unwrap().set_follower_rate(None);
+    cluster.fence(3, false).await;
+    cluster.until_isr(&IDS).await;
+    cluster.until_committed(&IDS, 11).await;
+    assert_identical(&cluster);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_are_refused() {
+    let cluster = three().await;
+    let wire = cluster.wire.as_ref().unwrap();
+    let mut client = wire.client(1).await;
+    let mut refusal = async |cluster_id: &str, to_broker: i32, from_broker: i32| {
+        let opening = pb::FetchSessionOpening {
+            cluster_id: cluster_id.to_owned(),
+            from_broker,
+            to_broker,
+            partition_bytes_max: 1,
+        };
+        let request = pb::FetchRequest { opening: Some(opening), ..pb::FetchRequest::default() };
+        client.fetch(tokio_stream::once(request)).await.err().map(RpcError::from)
+    };
+    assert!(matches!(refusal("another", 1, 2).await, Some(RpcError::ForeignCluster { .. })));
+    assert!(matches!(refusal("test-cluster", 3, 2).await, Some(RpcError::WrongNode { .. })));
+    assert!(matches!(refusal("test-cluster", -1, 2).await, Some(RpcError::Invalid { .. })));
+    assert!(matches!(refusal("test-cluster", 1, -2).await, Some(RpcError::Invalid { .. })));
+    assert_eq!(refusal("test-cluster", 1, 2).await, None);
+    let unopened = client.fetch(tokio_stream::once(pb::FetchRequest::default())).await.err();
+    assert!(matches!(unopened.map(RpcError::from), Some(RpcError::Invalid { .. })));
 }

@@ -7,7 +7,7 @@ use klamm_rpc::NodeAddress;
 use klamm_types::{BrokerEpoch, BrokerId};
 use tokio::runtime::Handle;
 
-use super::Peers;
+use super::{Peers, throttle};
 use crate::controller_client::ControllerClient;
 use crate::metadata::MetadataCache;
 
@@ -45,5 +45,10 @@ impl Peers for MetadataPeers {
                 tracing::debug!(%broker, %error, "the end of the stream is not reported");
             }
         });
+    }
+
+    fn follower_rate(&self) -> Option<u64> {
+        let me = self.controller.identity().node_id();
+        throttle::rate(&self.metadata.image(), me, throttle::FOLLOWER_RATE)
     }
 }

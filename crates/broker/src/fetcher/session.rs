@@ -23,6 +23,8 @@ use super::wire::{PartitionKey, WireError, refusal_from_pb};
 
 /// How long a leader may take to open a stream.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether fetches that are held may go.
+const HOLD_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// How often it is looked whether the stream is still needed.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -49,18 +51,19 @@ impl Session {
         Self { leader, state: Mutex::new(state), has_fetches: Notify::new() }
     }
 
-    /// Takes over a fetch. Called with the partition's lock held.
+    /// Takes over a fetch, to be sent at once or when the throttle allows it. Called with the partition's lock held.
     pub(crate) fn send(
         &self,
         key: PartitionKey,
         partition: PartitionHandle,
         id: FetchId,
         fetch: FollowerFetch,
+        hold: bool,
     ) {
         let waker = {
             let mut state = self.state();
-            state.fetches.add(key, partition, id, fetch);
-            state.waker.take()
+            state.fetches.add(key, partition, id, fetch, hold);
+            if hold { None } else { state.waker.take() }
         };
         match waker {
             Some(waker) => waker.wake(),
@@ -80,6 +83,16 @@ impl Session {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    fn has_held(&self) -> bool {
+        self.state().fetches.has_held()
+    }
+
+    fn release_held(&self) {
+        let mut state = self.state();
+        state.fetches.release_held();
+        wake(state);
     }
 
     pub(crate) fn standing(&self) -> usize {
@@ -267,14 +280,23 @@ impl SessionTask {
         let first_check = Instant::now() + IDLE_CHECK_INTERVAL;
         let mut idle_check = tokio::time::interval_at(first_check, IDLE_CHECK_INTERVAL);
         idle_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hold_check = tokio::time::interval(HOLD_CHECK_INTERVAL);
+        hold_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut was_idle = false;
         loop {
             tokio::select! {
                 biased;
+                _ = hold_check.tick(), if self.session.has_held() => {
+                    if !self.context.is_exhausted() {
+                        self.session.release_held();
+                    }
+                }
                 message = stream.message() => match self.on_message(message) {
                     Ok(()) => {}
                     Err(error) => return StreamEnd::Error(error),
                 },
+                // A fetch may have to be held.
+                () = self.session.has_fetches.notified() => {}
                 _ = idle_check.tick() => {
                     let is_idle = self.session.standing() == 0;
                     if is_idle && was_idle {
@@ -287,7 +309,7 @@ impl SessionTask {
     }
 
     async fn open(&self) -> Result<Streaming<pb::FetchResponse>, StreamError> {
-        let Context { identity, config, channels, peers } = &*self.context;
+        let Context { identity, config, channels, peers, .. } = &*self.context;
         let leader = self.session.leader;
         let address = peers.replication_address(leader).ok_or(StreamError::NoAddress)?;
         let limit = Lane::Bulk.limits().message_bytes_max;
@@ -354,6 +376,9 @@ impl SessionTask {
         let pb::FetchedRecords { batches, high_watermark, log_start_offset, continues } = records;
         let received = self.session.state().fetches.receive(fetch_id, batches, continues)?;
         if let Received::Whole(standing, batches) = received {
+            if self.context.is_throttled(&standing.partition) {
+                self.context.throttle.take(batches.len());
+            }
             let outcome = FetchOutcome::Records {
                 records: batches,
                 high_watermark: Offset(high_watermark),

@@ -43,6 +43,8 @@ pub(crate) struct StandingFetches<P> {
     by_partition: HashMap<PartitionKey, u64>,
     /// May name fetches that stand no longer.
     unsent: VecDeque<u64>,
+    /// To be sent later; may name fetches that stand no longer.
+    held: Vec<u64>,
     cancelled: Vec<u64>,
     last_wire_id: u64,
 }
@@ -64,6 +66,7 @@ impl<P> StandingFetches<P> {
             by_wire_id: HashMap::new(),
             by_partition: HashMap::new(),
             unsent: VecDeque::new(),
+            held: Vec::new(),
             cancelled: Vec::new(),
             last_wire_id: 0,
         }
@@ -73,8 +76,16 @@ impl<P> StandingFetches<P> {
         self.by_wire_id.len()
     }
 
-    /// Adds a fetch; it replaces an earlier one of the same partition, on the leader as well.
-    pub(crate) fn add(&mut self, key: PartitionKey, partition: P, id: FetchId, fetch: FollowerFetch) {
+    /// Adds a fetch; it replaces an earlier one of the same partition, on the leader as well. With `hold` it is not sent
+    /// before [`release_held`](Self::release_held).
+    pub(crate) fn add(
+        &mut self,
+        key: PartitionKey,
+        partition: P,
+        id: FetchId,
+        fetch: FollowerFetch,
+        hold: bool,
+    ) {
         self.last_wire_id += 1;
         let wire_id = self.last_wire_id;
         if let Some(replaced) = self.by_partition.insert(key, wire_id) {
@@ -82,8 +93,20 @@ impl<P> StandingFetches<P> {
         }
         let standing = StandingFetch { key, partition, id, fetch, was_sent: false, parts: None };
         self.by_wire_id.insert(wire_id, standing);
-        self.unsent.push_back(wire_id);
-        self.forget_stale_unsent();
+        match hold {
+            true => self.held.push(wire_id),
+            false => self.unsent.push_back(wire_id),
+        }
+        self.forget_stale();
+    }
+
+    pub(crate) fn has_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Lets what was held be sent.
+    pub(crate) fn release_held(&mut self) {
+        self.unsent.extend(self.held.drain(..));
     }
 
     /// Drops the fetch of a partition, if it is this one; tells whether the leader has to know.
@@ -96,7 +119,7 @@ impl<P> StandingFetches<P> {
         if was_sent {
             self.cancelled.push(wire_id);
         }
-        self.forget_stale_unsent();
+        self.forget_stale();
         was_sent
     }
 
@@ -120,6 +143,7 @@ impl<P> StandingFetches<P> {
     pub(crate) fn on_stream_lost(&mut self) {
         self.cancelled.clear();
         self.unsent.clear();
+        self.held.clear();
         for standing in self.by_wire_id.values_mut() {
             standing.was_sent = false;
             standing.parts = None;
@@ -175,16 +199,21 @@ impl<P> StandingFetches<P> {
     /// Takes all fetches, sent or not.
     pub(crate) fn take_all(&mut self) -> Vec<StandingFetch<P>> {
         self.unsent.clear();
+        self.held.clear();
         self.cancelled.clear();
         self.by_partition.clear();
         self.by_wire_id.drain().map(|(_, standing)| standing).collect()
     }
 
-    /// Keeps the queue of what is unsent in proportion to what stands, while no stream takes from it.
-    fn forget_stale_unsent(&mut self) {
-        if self.unsent.len() > 2 * self.by_wire_id.len() + 64 {
-            let standing = &self.by_wire_id;
+    /// Keeps the queues in proportion to what stands, while nothing takes from them.
+    fn forget_stale(&mut self) {
+        let standing = &self.by_wire_id;
+        let enough = 2 * standing.len() + 64;
+        if self.unsent.len() > enough {
             self.unsent.retain(|id| standing.contains_key(id));
+        }
+        if self.held.len() > enough {
+            self.held.retain(|id| standing.contains_key(id));
         }
     }
 }
@@ -226,8 +255,8 @@ mod tests {
     #[test]
     fn a_fetch_is_sent_once_and_answered_once() {
         let mut fetches = StandingFetches::new();
-        fetches.add(key(0), (), FetchId(1), fetch(10));
-        fetches.add(key(1), (), FetchId(1), fetch(20));
+        fetches.add(key(0), (), FetchId(1), fetch(10), false);
+        fetches.add(key(1), (), FetchId(1), fetch(20), false);
         assert_eq!(sent(&mut fetches), [(1, 10), (2, 20)]);
         assert!(fetches.take_request().is_none());
         assert!(fetches.take(1).is_some());
@@ -238,10 +267,10 @@ mod tests {
     #[test]
     fn a_new_fetch_replaces_the_earlier_one_of_its_partition() {
         let mut fetches = StandingFetches::new();
-        fetches.add(key(0), (), FetchId(1), fetch(10));
-        fetches.add(key(0), (), FetchId(2), fetch(11));
+        fetches.add(key(0), (), FetchId(1), fetch(10), false);
+        fetches.add(key(0), (), FetchId(2), fetch(11), false);
         assert_eq!(sent(&mut fetches), [(2, 11)]);
-        fetches.add(key(0), (), FetchId(3), fetch(12));
+        fetches.add(key(0), (), FetchId(3), fetch(12), false);
         assert!(matches!(fetches.receive(2, Bytes::new(), false), Ok(Received::Unwanted)));
         assert_eq!(sent(&mut fetches), [(3, 12)]);
     }
@@ -249,10 +278,10 @@ mod tests {
     #[test]
     fn cancelling_tells_the_leader_only_of_what_it_knows() {
         let mut fetches = StandingFetches::new();
-        fetches.add(key(0), (), FetchId(1), fetch(10));
+        fetches.add(key(0), (), FetchId(1), fetch(10), false);
         assert!(!fetches.cancel(key(0), FetchId(1)));
         assert!(fetches.take_request().is_none() && fetches.len() == 0);
-        fetches.add(key(0), (), FetchId(2), fetch(10));
+        fetches.add(key(0), (), FetchId(2), fetch(10), false);
         assert_eq!(sent(&mut fetches), [(2, 10)]);
         assert!(!fetches.cancel(key(0), FetchId(1)));
         assert_eq!(fetches.len(), 1, "another fetch than the one that is cancelled");
@@ -263,8 +292,8 @@ mod tests {
     #[test]
     fn a_lost_stream_voids_what_was_sent_and_in_part_received() {
         let mut fetches = StandingFetches::new();
-        fetches.add(key(0), (), FetchId(1), fetch(10));
-        fetches.add(key(1), (), FetchId(1), fetch(20));
+        fetches.add(key(0), (), FetchId(1), fetch(10), false);
+        fetches.add(key(1), (), FetchId(1), fetch(20), false);
         assert_eq!(sent(&mut fetches).len(), 2);
         assert!(fetches.cancel(key(1), FetchId(1)));
         let part = batch_of(100).slice(..50);
@@ -287,7 +316,7 @@ mod tests {
     #[test]
     fn parts_of_a_large_batch_become_one() {
         let mut fetches = StandingFetches::new();
-        fetches.add(key(0), (), FetchId(1), fetch(10));
+        fetches.add(key(0), (), FetchId(1), fetch(10), false);
         let batch = batch_of(1000);
         assert!(matches!(fetches.receive(1, batch.slice(..400), true), Ok(Received::Part)));
         assert!(matches!(fetches.receive(1, batch.slice(400..800), true), Ok(Received::Part)));
@@ -300,7 +329,7 @@ mod tests {
     #[test]
     fn parts_that_make_no_batch_are_refused() {
         let mut fetches = StandingFetches::new();
-        fetches.add(key(0), (), FetchId(1), fetch(10));
+        fetches.add(key(0), (), FetchId(1), fetch(10), false);
         let short = Bytes::from_static(b"0123456789");
         assert!(matches!(fetches.receive(1, short, true), Err(WireError::PartTooSmall { fetch_id: 1 })));
         let batch = batch_of(100);
@@ -312,10 +341,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_goes_out_when_it_is_released() {
+        let mut fetches = StandingFetches::new();
+        fetches.add(key(0), (), FetchId(1), fetch(10), true);
+        fetches.add(key(1), (), FetchId(1), fetch(20), true);
+        assert!(fetches.take_request().is_none() && fetches.has_held());
+        assert!(!fetches.cancel(key(1), FetchId(1)));
+        fetches.release_held();
+        assert_eq!(sent(&mut fetches), [(1, 10)]);
+        assert!(!fetches.has_held());
+    }
+
+    #[test]
     fn what_waits_for_a_dead_leader_stays_bounded() {
         let mut fetches = StandingFetches::new();
         for id in 0..10_000 {
-            fetches.add(key(0), (), FetchId(id), fetch(10));
+            fetches.add(key(0), (), FetchId(id), fetch(10), false);
         }
         assert!(fetches.unsent.len() < 100);
         assert_eq!(sent(&mut fetches), [(10_000, 10)]);

@@ -19,7 +19,7 @@ use tonic::{Status, Streaming};
 use crate::fetcher::wire::{PartitionKey, fetch_from_pb, refusal_to_pb};
 use crate::partition::{Interest, PartitionHandle, Wakes, Watch};
 
-use super::HostedPartitions;
+use super::Context;
 
 /// A message is sent when its batches have this many bytes. A batch that is larger is sent in parts of this size.
 const MESSAGE_BYTES: usize = 1 << 20;
@@ -95,7 +95,7 @@ struct Rest {
 /// One stream of one follower.
 #[derive(Debug)]
 pub(super) struct FollowerSession {
-    hosted: Arc<dyn HostedPartitions>,
+    context: Arc<Context>,
     follower: BrokerId,
     partition_bytes_max: usize,
     responses: mpsc::Sender<Result<pb::FetchResponse, Status>>,
@@ -114,13 +114,13 @@ pub(super) struct FollowerSession {
 
 impl FollowerSession {
     pub(super) fn new(
-        hosted: Arc<dyn HostedPartitions>,
+        context: Arc<Context>,
         follower: BrokerId,
         partition_bytes_max: usize,
         responses: mpsc::Sender<Result<pb::FetchResponse, Status>>,
     ) -> Self {
         Self {
-            hosted,
+            context,
             follower,
             partition_bytes_max,
             responses,
@@ -142,7 +142,7 @@ impl FollowerSession {
         mut requests: Streaming<pb::FetchRequest>,
         mut stop: watch::Receiver<bool>,
     ) {
-        let accepted = pb::FetchSessionAccepted { broker_epoch: self.hosted.broker_epoch().0 };
+        let accepted = pb::FetchSessionAccepted { broker_epoch: self.context.hosted.broker_epoch().0 };
         let opening = pb::FetchResponse { accepted: Some(accepted), answers: Vec::new() };
         let served = async {
             if self.responses.send(Ok(opening)).await.is_ok() {
@@ -226,7 +226,7 @@ impl FollowerSession {
 
     fn on_fetch(&mut self, id: u64, key: PartitionKey, fetch: FollowerFetch) {
         if !self.followed.contains_key(&key) {
-            let Some(partition) = self.hosted.hosted(key.topic, key.partition) else {
+            let Some(partition) = self.context.hosted.hosted(key.topic, key.partition) else {
                 return self.answers.push_back(refused(id, FetchRefusal::NotLeader));
             };
             self.followed.insert(key, Followed::new(key, partition, &self.changed));
@@ -285,6 +285,12 @@ impl FollowerSession {
                 self.followed.remove(&key);
             }
             Ok(News::Records) if followed.queued => {}
+            Ok(News::Records)
+                if self.context.is_throttled(&followed.partition, self.follower)
+                    && self.context.is_exhausted() =>
+            {
+                self.linger(key);
+            }
             Ok(News::Records) => {
                 followed.queued = true;
                 self.readable.push_back(key);
@@ -340,6 +346,9 @@ impl FollowerSession {
         match read {
             Ok(Some((bounds, batches))) => {
                 let bytes = batches.len();
+                if self.context.is_throttled(&followed.partition, self.follower) {
+                    self.context.throttle.take(bytes);
+                }
                 let answer = match batches.len() > MESSAGE_BYTES {
                     true => self.next_part(Rest { fetch_id: id, batch: batches, bounds }),
                     false => records(id, batches, &bounds, false),

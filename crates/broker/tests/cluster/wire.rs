@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use klamm_broker::partition::FollowerFetches;
 use klamm_broker::{FetcherConfig, Peers, ReplicaFetchers, ReplicaManager, ReplicaService};
-use klamm_rpc::{ChannelPool, NodeAddress, NodeIdentity, ServerConfig, serve};
+use klamm_rpc::stubs::replication::v1::replication_client::ReplicationClient;
+use klamm_rpc::{ChannelPool, Lane, NodeAddress, NodeIdentity, ServerConfig, serve};
 use klamm_types::{BrokerEpoch, BrokerId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
+use tonic::transport::Channel;
 
 use super::lock;
 
@@ -28,6 +30,7 @@ pub(crate) struct Wire {
     config: FetcherConfig,
     relays: Mutex<BTreeMap<BrokerId, Arc<Relay>>>,
     broken: Mutex<Vec<(BrokerId, BrokerEpoch)>>,
+    follower_rate: Mutex<Option<u64>>,
 }
 
 /// One broker's part in it.
@@ -62,6 +65,10 @@ impl Peers for WirePeers {
 
     fn on_stream_broken(&self, broker: BrokerId, broker_epoch: BrokerEpoch) {
         lock(&self.wire.broken).push((broker, broker_epoch));
+    }
+
+    fn follower_rate(&self) -> Option<u64> {
+        *lock(&self.wire.follower_rate)
     }
 }
 
@@ -122,6 +129,16 @@ impl Wire {
 
     pub(crate) fn relay(&self, id: i32) -> Arc<Relay> {
         Arc::clone(&lock(&self.relays)[&BrokerId(id)])
+    }
+
+    pub(crate) fn set_follower_rate(&self, rate: Option<u64>) {
+        *lock(&self.follower_rate) = rate;
+    }
+
+    /// A stranger's way to a broker.
+    pub(crate) async fn client(&self, id: i32) -> ReplicationClient<Channel> {
+        let address = NodeAddress::new("127.0.0.1", self.relay(id).address.port());
+        ReplicationClient::new(ChannelPool::default().channel(&address, Lane::Bulk).unwrap())
     }
 
     /// Whose streams broke, as their followers saw it.
