@@ -141,13 +141,19 @@ impl BrokerRole {
     pub(crate) async fn shut_down(mut self, deadline: Deadline) {
         // What it returns is said again, and logged, by the broker's own shutdown.
         let _ = self.broker.lifecycle().shut_down(deadline).await;
+        tracing::info!("the leaderships are handed over");
         drop(self.bound.take());
-        if let Some(served) = self.served.take() {
-            served.drain().await;
-        }
+        // Followers still copy: what waits for them is answered while clients are drained.
+        let calls = match self.served.take() {
+            Some(served) => Some(served.drain().await),
+            None => None,
+        };
         match self.broker.shut_down(deadline).await {
             Ok(()) => tracing::info!("the logs are closed"),
             Err(error) => tracing::warn!(%error, "the broker did not stop in order"),
+        }
+        if let Some(calls) = calls {
+            calls.stop(deadline).await;
         }
     }
 }

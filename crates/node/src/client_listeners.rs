@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use klamm_kafka_api::{BoxFuture, ConnectionSorter, Drained, Front, Listener, RunningListener};
-use klamm_rpc::{Protocol, ServerConfig, first_bytes, serve};
+use klamm_rpc::{Deadline, Protocol, ServerConfig, first_bytes, serve};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -109,8 +109,9 @@ impl ServedListeners {
         self.running.iter().map(|(name, listener)| (name.clone(), listener.address())).collect()
     }
 
-    /// Stops accepting, lets what is under way be answered, then closes the connections of clients and brokers.
-    pub(crate) async fn drain(self) {
+    /// Stops accepting and lets what is under way be answered, then closes the connections of clients. Other brokers
+    /// are served until the rest is stopped.
+    pub(crate) async fn drain(self) -> ServedCalls {
         let draining = self.running.into_iter().map(|(name, listener)| async move {
             if let Drained::CutOff { connections } = listener.shutdown().await {
                 tracing::warn!(listener = name, connections, "connections were cut off");
@@ -119,9 +120,29 @@ impl ServedListeners {
         let mut tasks = tokio::task::JoinSet::new();
         draining.for_each(|drain| drop(tasks.spawn(drain)));
         drop(tasks.join_all().await);
+        tracing::info!("the listeners are closed");
+        ServedCalls { stop: self.stop, serving: self.serving }
+    }
+}
+
+/// The calls of other brokers that are still served.
+#[derive(Debug)]
+pub(crate) struct ServedCalls {
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+impl ServedCalls {
+    /// Lets calls end for a moment, and then cuts their connections.
+    pub(crate) async fn stop(mut self, deadline: Deadline) {
         self.stop.send_replace(true);
-        if let Err(error) = self.serving.await {
-            tracing::warn!(%error, "the server for other brokers ended badly");
+        match tokio::time::timeout_at(deadline.instant(), &mut self.serving).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the server for other brokers ended badly"),
+            Err(_) => {
+                tracing::warn!("calls of other brokers did not end in time");
+                self.serving.abort();
+            }
         }
     }
 }

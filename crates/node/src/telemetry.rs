@@ -128,7 +128,10 @@ impl Levels {
     #[must_use]
     pub fn knows(&self, name: &str) -> bool {
         let part = name.split("::").next().unwrap_or(name);
-        name == ROOT || PARTS.contains(&part) || QUIET.iter().any(|(quiet, _)| *quiet == part) || self.own.contains_key(name)
+        name == ROOT
+            || PARTS.contains(&part)
+            || QUIET.iter().any(|(quiet, _)| *quiet == part)
+            || self.own.contains_key(name)
     }
 
     /// All loggers that have a level or are offered one, with the level that holds, by name.
