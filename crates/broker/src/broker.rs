@@ -178,7 +178,8 @@ impl Broker {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&replicas).run());
         tasks.spawn_on(proposer.run(controller.clone(), told(stopped.clone())), &options.control);
-        let loader = start_loader(&options.control, &controller, &metadata, &replicas, stopped, &mut tasks);
+        let (following, loader) = follow_metadata(&controller, &metadata, &replicas, stopped);
+        tasks.spawn_on(following, &options.control);
         let lifecycle = {
             let _on_control = options.control.enter();
             BrokerLifecycle::start(LifecycleOptions {
@@ -331,26 +332,24 @@ async fn open_dirs(
     }
 }
 
-fn start_loader(
-    control: &Handle,
+/// Follows the metadata until `stopped`; the fault that ends it before that.
+fn follow_metadata(
     controller: &ControllerClient,
     metadata: &Arc<MetadataCache>,
     replicas: &Arc<ReplicaManager>,
     stopped: watch::Receiver<bool>,
-    tasks: &mut JoinSet<()>,
-) -> oneshot::Receiver<LoaderFault> {
+) -> (impl Future<Output = ()> + Send + 'static, oneshot::Receiver<LoaderFault>) {
     let loader = MetadataLoader::new(controller.clone(), Arc::clone(metadata));
     let loader = loader.with_publisher(Arc::clone(replicas));
     let (sender, fault) = oneshot::channel();
-    let run = async move {
+    let following = async move {
         if let Err(fault) = loader.run(told(stopped)).await {
             tracing::error!(error = %fault, cause = %fault.source, "the metadata loader has stopped");
             // Nobody waits for it any more during a shutdown.
             let _ = sender.send(fault);
         }
     };
-    tasks.spawn_on(run, control);
-    fault
+    (following, fault)
 }
 
 fn facts(options: &BrokerOptions, directory: DirectoryId, dirs: &LogDirs) -> RegistrationFacts {
