@@ -165,7 +165,7 @@ impl Cluster {
         self.publish(vec![MetadataRecord::BrokerRegistered(BrokerRegistration {
             id: BrokerId(id),
             epoch,
-            incarnation: IncarnationId([u8::try_from(epoch.0).unwrap(); 16]),
+            incarnation: IncarnationId([epoch.0.to_le_bytes(); 2].concat().try_into().unwrap()),
             directory: DirectoryId([1; 16]),
             endpoints: Vec::new(),
             rack: None,
@@ -240,6 +240,22 @@ impl Cluster {
             let mut new = old.as_ref().clone();
             new.partition_epoch = old.partition_epoch.next().unwrap();
             change(&mut new);
+            let changed = PartitionChanged::between(TOPIC, ZERO, old, &new);
+            (vec![MetadataRecord::PartitionChanged(changed)], ())
+        };
+        ports::decide_and_publish(&self.metadata, &self.network, decide).await;
+    }
+
+    /// As [`change`](Self::change), unless `change` leaves the registration as it is.
+    pub(crate) async fn change_if(&self, change: impl FnOnce(&mut PartitionRegistration)) {
+        let decide = |image: &MetadataImage| {
+            let old = image.topics.partition(TOPIC, ZERO).unwrap();
+            let mut new = old.as_ref().clone();
+            change(&mut new);
+            if new == **old {
+                return (Vec::new(), ());
+            }
+            new.partition_epoch = old.partition_epoch.next().unwrap();
             let changed = PartitionChanged::between(TOPIC, ZERO, old, &new);
             (vec![MetadataRecord::PartitionChanged(changed)], ())
         };

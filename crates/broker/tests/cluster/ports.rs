@@ -45,6 +45,13 @@ impl Network {
         lock(&self.cut).remove(&BrokerId(id));
     }
 
+    /// The brokers that are up and not cut off.
+    pub(crate) fn reachable(&self) -> Vec<Arc<ReplicaManager>> {
+        let cut = lock(&self.cut);
+        let managers = lock(&self.managers);
+        managers.iter().filter(|(id, _)| !cut.contains(id)).map(|(_, manager)| Arc::clone(manager)).collect()
+    }
+
     fn leader(&self, follower: BrokerId, leader: BrokerId) -> Option<Arc<ReplicaManager>> {
         let cut = lock(&self.cut);
         if cut.contains(&follower) || cut.contains(&leader) {
