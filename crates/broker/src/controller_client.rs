@@ -28,6 +28,9 @@ macro_rules! limited {
 /// How many hints are followed at once before a pause.
 const FOLLOWS_MAX: u32 = 3;
 
+/// How long a report of a death is worth bringing: by then the broker's silence tells.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Settings of a [`ControllerClient`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ControllerClientConfig {
@@ -267,7 +270,8 @@ impl ControllerClient {
             broker_epoch: broker_epoch.0,
             evidence: evidence.into(),
         };
-        let deadline = Deadline::after(self.config.attempt_timeout);
+        // The node that died may have been the active controller as well: its successor is to hear of it.
+        let deadline = Deadline::after(REPORT_TIMEOUT);
         self.call(Repeat::Always, deadline, |channel, attempt| {
             let request = attempt.request(message.clone());
             let mut client = limited!(BrokerLifecycleClient, channel);
