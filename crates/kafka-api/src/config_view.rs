@@ -136,11 +136,26 @@ impl ConfigView {
         entries.collect()
     }
 
-    /// The settings of a group, which need not exist.
+    /// The settings of a group, which need not exist: what brokers have for all groups is the default of each.
     pub(crate) fn group(&self, group: &str, detail: Detail) -> Vec<DescribeConfigsResourceResult> {
         let own = self.own(&ConfigResource::Group(group.to_owned()));
+        let broker = self.own(&ConfigResource::Broker(self.broker));
+        let all = self.own(&ConfigResource::BrokerDefault);
+        let layers = BrokerLayers { own: &broker, all: &all, started_with: &self.settings };
         let shown = Table::Group.settings().iter().filter(|setting| !setting.internal);
-        shown.map(|setting| told(setting, resolve_own(setting, &own), Owner::Group, detail)).collect()
+        let resolved = shown.map(|setting| {
+            let mut resolved = resolve_own(setting, &own);
+            if let Some(server) = Table::Server.find(&format!("group.{}", setting.name)) {
+                let default = layers.resolve(server);
+                if resolved.source != Source::Resource {
+                    (resolved.value, resolved.source) = (default.value, default.source);
+                }
+                resolved.candidates.retain(|candidate| candidate.source == Source::Resource);
+                resolved.candidates.extend(default.candidates);
+            }
+            told(setting, resolved, Owner::Group, detail)
+        });
+        resolved.collect()
     }
 
     /// The settings of a subscription to clients' metrics; none if there is no such subscription.
@@ -155,17 +170,11 @@ impl ConfigView {
 }
 
 /// A logger's level, as a setting.
-pub(crate) fn log_level(logger: String, level: String, detail: Detail) -> DescribeConfigsResourceResult {
-    let synonym = DescribeConfigsSynonym {
-        name: logger.clone(),
-        value: Some(level.clone()),
-        source: BROKER_LOGGER_SOURCE,
-    };
+pub(crate) fn log_level(logger: String, level: String) -> DescribeConfigsResourceResult {
     DescribeConfigsResourceResult {
         name: logger,
         value: Some(level),
         config_source: BROKER_LOGGER_SOURCE,
-        synonyms: if detail.synonyms { vec![synonym] } else { Vec::new() },
         config_type: kind(Kind::String),
         documentation: None,
         ..DescribeConfigsResourceResult::default()

@@ -57,7 +57,7 @@ impl DescribeConfigsHandler {
             Some(ResourceKind::BrokerLogger) => {
                 self.check_broker(name)?;
                 let levels = self.loggers.levels().into_iter();
-                Ok(levels.map(|(logger, level)| log_level(logger, level, detail)).collect())
+                Ok(levels.map(|(logger, level)| log_level(logger, level)).collect())
             }
             Some(ResourceKind::ClientMetrics) if name.is_empty() => {
                 invalid("Client metrics subscription name must not be empty".to_owned())
