@@ -69,3 +69,7 @@ pub fn api_table(parts: ApiParts) -> Result<ApiTable, TableError> {
         .handler(UnregisterBrokerHandler::new(cluster))
         .build(Arc::new(features))
 }
+
+#[cfg(test)]
+#[path = "api_table_test.rs"]
+mod tests;

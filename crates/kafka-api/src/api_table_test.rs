@@ -1,0 +1,329 @@
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use klamm_metadata::{ConfigResource, supported_features};
+use klamm_pb::controller::v1 as pb;
+use klamm_pb::controller::v1::submit_response::Outcome;
+use klamm_protocol::messages::*;
+use klamm_protocol::{ApiKey, ApiMessage, ApiRequest, Budget, Reader, Uuid, Writer, decode_response_header};
+use klamm_types::ProducerId;
+
+use super::*;
+use crate::data_bed::DataBed;
+use crate::fixture::{context_of, setting};
+use crate::table::BoxFuture;
+use crate::{GatewayError, ProducerIdSource, RequestContext};
+
+#[derive(Debug)]
+struct NoProducerIds;
+
+impl ProducerIdSource for NoProducerIds {
+    fn next(self: Arc<Self>) -> BoxFuture<Option<ProducerId>> {
+        Box::pin(async { None })
+    }
+}
+
+/// The whole table, on a broker with topic `t`.
+struct Whole {
+    bed: DataBed,
+    table: ApiTable,
+}
+
+impl Whole {
+    async fn new() -> Self {
+        let bed = DataBed::new().await;
+        let parts = ApiParts {
+            cluster: bed.bed.cluster(),
+            log_levels: bed.bed.loggers(),
+            supported_features: supported_features(),
+            data: DataParts { plane: bed.plane.clone(), producer_ids: Arc::new(NoProducerIds) },
+        };
+        Self { table: api_table(parts).unwrap(), bed }
+    }
+
+    /// Sends the request in every version that is served, with whatever of it the version can carry, and reads the
+    /// answers back.
+    async fn sweep<R: ApiRequest>(
+        &self,
+        request: impl Fn(i16) -> R,
+        mut check: impl FnMut(i16, R::Response),
+    ) {
+        let key = R::KEY;
+        let versions = self.table.row(key).unwrap().versions;
+        for version in versions.min()..=versions.max() {
+            let context = RequestContext { correlation_id: 7, ..context_of::<R>(version) };
+            let body = encoded(version, &request(version));
+            let reader = Reader::shared(&body, Budget::for_request(body.len()));
+            let dispatched = self.table.call(context, reader).unwrap();
+            let sealed = dispatched.answer.await;
+            let answer = sealed.unwrap_or_else(|error| panic!("{key} version {version}: {error}"));
+            let frame = answer.expect("every request here has an answer").encoded.into_bytes().unwrap();
+            let mut reader = Reader::new(&frame[4..], Budget::for_response(frame.len()));
+            assert_eq!(decode_response_header(key, version, &mut reader).unwrap(), 7);
+            check(version, R::Response::decode_whole(version, reader).unwrap());
+        }
+    }
+
+    fn reply(&self, outcome: Outcome) {
+        self.bed.bed.reply(Ok(outcome));
+    }
+}
+
+fn encoded<M: ApiMessage>(version: i16, message: &M) -> Bytes {
+    let mut writer = Writer::new();
+    message.encode_into(version, &mut writer).unwrap();
+    writer.finish().unwrap().into_bytes().unwrap()
+}
+
+#[tokio::test]
+async fn topics_are_described_in_every_version() {
+    let whole = Whole::new().await;
+    let topic = |name: Option<&str>, id: Uuid| metadata_request::MetadataRequestTopic {
+        name: name.map(str::to_owned),
+        topic_id: id,
+    };
+    let request = |version: i16| MetadataRequest {
+        topics: Some(vec![topic(Some("t"), Uuid::ZERO), topic(Some("none"), Uuid::ZERO)]),
+        allow_auto_topic_creation: version < 4,
+        include_cluster_authorized_operations: (8..=10).contains(&version),
+        include_topic_authorized_operations: version >= 8,
+    };
+    for _ in 0..4 {
+        whole.bed.bed.reply(Err(GatewayError::TimedOut));
+    }
+    whole
+        .sweep(request, |version, response: MetadataResponse| {
+            let codes: Vec<_> = response.topics.iter().map(|topic| topic.error_code).collect();
+            assert_eq!((codes, response.brokers.len()), (vec![0, 3], 3), "version {version}");
+            assert_eq!(response.topics[0].partitions.len(), 3);
+        })
+        .await;
+    let all = |version: i16| MetadataRequest {
+        topics: (version == 0).then(Vec::new),
+        allow_auto_topic_creation: true,
+        ..MetadataRequest::default()
+    };
+    whole.sweep(all, |_, response: MetadataResponse| assert_eq!(response.topics.len(), 1)).await;
+
+    let request = |_| DescribeTopicPartitionsRequest::default();
+    let check = |_, response: DescribeTopicPartitionsResponse| assert_eq!(response.topics.len(), 1);
+    whole.sweep(request, check).await;
+    let request = |_| DescribeClusterRequest::default();
+    whole.sweep(request, |_, response: DescribeClusterResponse| assert_eq!(response.brokers.len(), 3)).await;
+}
+
+#[tokio::test]
+async fn topics_are_changed_in_every_version() {
+    let whole = Whole::new().await;
+    for _ in CreateTopicsRequest::VERSIONS.min()..=CreateTopicsRequest::VERSIONS.max() {
+        let created = pb::CreatedTopic { topic_id: vec![3; 16].into(), ..pb::CreatedTopic::default() };
+        whole.reply(Outcome::CreateTopics(pb::CreateTopicsOutcome { topics: vec![created] }));
+    }
+    let request = |_| CreateTopicsRequest {
+        topics: vec![create_topics_request::CreatableTopic {
+            name: "new".to_owned(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..create_topics_request::CreatableTopic::default()
+        }],
+        ..CreateTopicsRequest::default()
+    };
+    let check = |version, response: CreateTopicsResponse| {
+        let configs = response.topics[0].configs.as_ref().map_or(0, Vec::len);
+        assert_eq!((response.topics[0].error_code, configs > 0), (0, version >= 5));
+    };
+    whole.sweep(request, check).await;
+
+    for _ in CreatePartitionsRequest::VERSIONS.min()..=CreatePartitionsRequest::VERSIONS.max() {
+        let topics = vec![pb::TopicOutcome::default()];
+        whole.reply(Outcome::CreatePartitions(pb::CreatePartitionsOutcome { topics }));
+    }
+    let topic = create_partitions_request::CreatePartitionsTopic {
+        name: "t".to_owned(),
+        count: 9,
+        assignments: None,
+    };
+    let request =
+        |_| CreatePartitionsRequest { topics: vec![topic.clone()], ..CreatePartitionsRequest::default() };
+    let check = |_, response: CreatePartitionsResponse| assert_eq!(response.results[0].error_code, 0);
+    whole.sweep(request, check).await;
+
+    for _ in DeleteTopicsRequest::VERSIONS.min()..=DeleteTopicsRequest::VERSIONS.max() {
+        let topics = vec![pb::DeletedTopic { name: "t".to_owned(), ..pb::DeletedTopic::default() }];
+        whole.reply(Outcome::DeleteTopics(pb::DeleteTopicsOutcome { topics }));
+    }
+    let request = |version| {
+        let named =
+            delete_topics_request::DeleteTopicState { name: Some("t".to_owned()), topic_id: Uuid::ZERO };
+        let (topics, topic_names) =
+            if version >= 6 { (vec![named], Vec::new()) } else { (Vec::new(), vec!["t".to_owned()]) };
+        DeleteTopicsRequest { topics, topic_names, timeout_ms: 1_000 }
+    };
+    let check =
+        |_, response: DeleteTopicsResponse| assert_eq!(response.responses[0].name.as_deref(), Some("t"));
+    whole.sweep(request, check).await;
+}
+
+#[tokio::test]
+async fn settings_are_told_and_changed_in_every_version() {
+    let whole = Whole::new().await;
+    whole.bed.bed.learn(&[setting(ConfigResource::BrokerDefault, "log.retention.ms", "5000")]);
+    for (kind, name) in [(2, "t"), (4, "1"), (4, ""), (8, "1"), (16, "m"), (32, "g"), (2, "none"), (9, "")] {
+        let request = |version| DescribeConfigsRequest {
+            resources: vec![describe_configs_request::DescribeConfigsResource {
+                resource_type: kind,
+                resource_name: name.to_owned(),
+                configuration_keys: None,
+            }],
+            include_synonyms: true,
+            include_documentation: version >= 3,
+        };
+        let check =
+            |_, response: DescribeConfigsResponse| assert_eq!(response.results[0].resource_type, kind);
+        whole.sweep(request, check).await;
+    }
+    let altered =
+        || Outcome::AlterConfigs(pb::AlterConfigsOutcome { resources: vec![pb::AlteredResource::default()] });
+    for _ in 0..5 {
+        whole.reply(altered());
+    }
+    let resource = alter_configs_request::AlterConfigsResource {
+        resource_type: 2,
+        resource_name: "t".to_owned(),
+        configs: Vec::new(),
+    };
+    let request = |_| AlterConfigsRequest { resources: vec![resource.clone()], validate_only: false };
+    whole
+        .sweep(request, |_, response: AlterConfigsResponse| assert_eq!(response.responses[0].error_code, 0))
+        .await;
+    let resource = incremental_alter_configs_request::AlterConfigsResource {
+        resource_type: 2,
+        resource_name: "t".to_owned(),
+        configs: Vec::new(),
+    };
+    let request =
+        |_| IncrementalAlterConfigsRequest { resources: vec![resource.clone()], validate_only: false };
+    let check =
+        |_, response: IncrementalAlterConfigsResponse| assert_eq!(response.responses[0].error_code, 0);
+    whole.sweep(request, check).await;
+    let request = |_| ListConfigResourcesRequest::default();
+    let check = |version, response: ListConfigResourcesResponse| {
+        assert_eq!((response.error_code, response.config_resources.is_empty()), (0, version == 0));
+    };
+    whole.sweep(request, check).await;
+}
+
+#[tokio::test]
+async fn the_cluster_is_administered_in_every_version() {
+    let whole = Whole::new().await;
+    for _ in 0..3 {
+        let partition = Some(pb::PartitionReference { topic: "t".to_owned(), partition_id: 0 });
+        let partitions = vec![pb::PartitionOutcome { partition, refusal: None }];
+        whole.reply(Outcome::ElectLeaders(pb::ElectLeadersOutcome { partitions }));
+    }
+    let wanted = elect_leaders_request::TopicPartitions { topic: "t".to_owned(), partitions: vec![0] };
+    let request = |_| ElectLeadersRequest {
+        topic_partitions: Some(vec![wanted.clone()]),
+        ..ElectLeadersRequest::default()
+    };
+    let check = |_, response: ElectLeadersResponse| assert_eq!(response.replica_election_results.len(), 1);
+    whole.sweep(request, check).await;
+
+    let request = |version| AlterPartitionReassignmentsRequest {
+        allow_replication_factor_change: version < 1,
+        ..AlterPartitionReassignmentsRequest::default()
+    };
+    let check = |_, response: AlterPartitionReassignmentsResponse| assert_eq!(response.error_code, 0);
+    whole.sweep(request, check).await;
+    let request = |_| ListPartitionReassignmentsRequest::default();
+    let check = |_, response: ListPartitionReassignmentsResponse| assert!(response.topics.is_empty());
+    whole.sweep(request, check).await;
+
+    for _ in 0..3 {
+        whole.reply(Outcome::UpdateFeatures(pb::UpdateFeaturesOutcome::default()));
+    }
+    let request = |_| UpdateFeaturesRequest::default();
+    whole.sweep(request, |_, response: UpdateFeaturesResponse| assert_eq!(response.error_code, 0)).await;
+    whole.reply(Outcome::UnregisterBroker(pb::UnregisterBrokerOutcome::default()));
+    let request = |_| UnregisterBrokerRequest { broker_id: 2 };
+    whole.sweep(request, |_, response: UnregisterBrokerResponse| assert_eq!(response.error_code, 0)).await;
+
+    let topic = describe_quorum_request::TopicData {
+        topic_name: "__cluster_metadata".to_owned(),
+        partitions: vec![describe_quorum_request::PartitionData { partition_index: 0 }],
+    };
+    let request = |_| DescribeQuorumRequest { topics: vec![topic.clone()] };
+    whole.sweep(request, |_, response: DescribeQuorumResponse| assert_eq!(response.error_code, 7)).await;
+    let request = |version| {
+        let (key, coordinator_keys) =
+            if version < 4 { ("g".to_owned(), Vec::new()) } else { (String::new(), vec!["g".to_owned()]) };
+        FindCoordinatorRequest { key, key_type: 0, coordinator_keys }
+    };
+    let check = |version, response: FindCoordinatorResponse| {
+        let code = if version < 4 { response.error_code } else { response.coordinators[0].error_code };
+        assert_eq!(code, 15);
+    };
+    whole.sweep(request, check).await;
+    let request = |version| ApiVersionsRequest {
+        client_software_name: if version < 3 { String::new() } else { "test".to_owned() },
+        client_software_version: if version < 3 { String::new() } else { "1".to_owned() },
+        ..ApiVersionsRequest::default()
+    };
+    let rows = whole.table.rows().count();
+    whole.sweep(request, |_, response: ApiVersionsResponse| assert_eq!(response.api_keys.len(), rows)).await;
+}
+
+/// `docs/protocol.md`, as the table makes it.
+fn written_down(table: &ApiTable) -> String {
+    let mut text = String::from(
+        "# Kafka's APIs, and which are served\n\n\
+         Made from the table of handlers by a test of `crates/kafka-api`, which fails when the two differ. *Kafka* \
+         is what a broker of Kafka 4.3 shows, *here* what a client of this broker is told. Each API's file under \
+         `crates/kafka-api/src/handlers` says what it does and holds its tests; besides, every version of every API \
+         is sent and answered in `crates/kafka-api/src/api_table_test.rs` or `live_test.rs`.\n\n\
+         | key | API | Kafka | here | file |\n|---|---|---|---|---|\n",
+    );
+    for key in ApiKey::ALL.iter().copied().filter(|key| key.is_on_broker()) {
+        let kafka = key.stable_versions();
+        let row = table.row(key).map(|row| row.versions);
+        let here = row.map_or("-".to_owned(), |versions| format!("{}-{}", versions.min(), versions.max()));
+        let file = row.map_or(String::new(), |_| format!("`{}.rs`", snake_case(key.name())));
+        let (code, min, max) = (key.code(), kafka.min(), kafka.max());
+        writeln!(text, "| {code} | {key} | {min}-{max} | {here} | {file} |").unwrap();
+    }
+    text.push_str(
+        "\nProduce is advertised from version 0 on, as Kafka does, and refused below 3. What Kafka's brokers ask of one \
+         another and of its controllers over this protocol goes over gRPC here (`docs/protocol/node-to-node.md`).\n",
+    );
+    text
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
+#[tokio::test]
+async fn the_table_is_written_down() {
+    let whole = Whole::new().await;
+    let expected = written_down(&whole.table);
+    for row in whole.table.rows() {
+        let file = format!("src/handlers/{}.rs", snake_case(row.key.name()));
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).is_file(), "{file} does not exist");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol.md");
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    if found != expected {
+        let copy = std::env::temp_dir().join("klamm-protocol.md");
+        std::fs::write(&copy, &expected).unwrap();
+        panic!("docs/protocol.md differs from the table; what it should be is in {}", copy.display());
+    }
+}
