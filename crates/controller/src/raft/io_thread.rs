@@ -117,7 +117,11 @@ impl Worker {
             self.flushed.push(flushed);
             return;
         }
-        self.flush();
+        // The bug of a truncation that overtakes the completions of the appends before it: openraft then takes
+        // entries for flushed that are not there any more.
+        if !(cfg!(mutant = "B41") && matches!(command, Command::TruncateFrom(..))) {
+            self.flush();
+        }
         match command {
             Command::Flush(_) => {}
             Command::SaveVote(vote, done) => self.on_save_vote(vote, done),

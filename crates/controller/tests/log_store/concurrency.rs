@@ -54,6 +54,29 @@ fn a_cancelled_call_is_not_overtaken() {
     });
 }
 
+/// When a truncation returns, whoever appended before it knows what became of that: a completion that comes later would
+/// count for entries that are gone.
+#[test]
+fn a_truncation_overtakes_no_completion() {
+    let fs = memory();
+    block_on(async {
+        let mut store = open(&fs);
+        append(&mut store, vec![entry(1, 0)]).await.unwrap();
+        for round in 0..500 {
+            let mut waiting = Vec::new();
+            for index in 1..4 {
+                let (sender, flushed) = TypeConfig::oneshot();
+                store.append(vec![entry(round + 1, index)], IOFlushed::signal(sender)).await.unwrap();
+                waiting.push(flushed);
+            }
+            store.truncate_after(Some(log_id(1, 0))).await.unwrap();
+            for mut flushed in waiting {
+                assert!(flushed.try_recv().is_ok(), "round {round}: the completion is still to come");
+            }
+        }
+    });
+}
+
 /// A reader sees the log before a truncation or after it, never the old start with the new end.
 #[test]
 fn readers_beside_truncations_see_one_history() {

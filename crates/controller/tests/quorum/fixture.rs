@@ -70,6 +70,16 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Keeps it from doing anything for a while, as a stopped process: its one thread sleeps. Its sockets stay open.
+    pub(crate) fn pause(&self, duration: Duration) {
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        self.runtime.as_ref().unwrap().spawn(async move {
+            begun.send(()).unwrap();
+            std::thread::sleep(duration);
+        });
+        has_begun.recv().unwrap();
+    }
+
     /// Stops it at once.
     pub(crate) fn kill(mut self) {
         let runtime = self.runtime.take();
@@ -360,6 +370,15 @@ pub(crate) fn set(name: &str, key: &str, value: &str) -> pb::submit_request::Cha
         resources: vec![resource],
         validate_only: false,
     })
+}
+
+/// Adds an item to the list of a client-metrics subscription: the outcome depends on all that was added before.
+pub(crate) fn append(name: &str, item: &str) -> pb::submit_request::Change {
+    let mut change = set(name, "list", item);
+    if let pb::submit_request::Change::AlterConfigs(change) = &mut change {
+        change.resources[0].operations[0].kind = pb::config_operation::Kind::Append.into();
+    }
+    change
 }
 
 pub(crate) fn value<'a>(image: &'a MetadataImage, name: &str, key: &str) -> Option<&'a str> {

@@ -1,1 +1,96 @@
-//! To come.
+//! Online changes of who votes.
+
+use bytes::Bytes;
+use klamm_metadata::MetadataImage;
+use klamm_pb::controller::v1 as pb;
+use klamm_rpc::stubs::controller::v1::quorum_client::QuorumClient;
+
+use crate::fixture::*;
+
+const DIRECTORY: [u8; 16] = [4; 16];
+
+impl Cluster {
+    fn add_voter(&self, id: i32) -> Option<pb::Refusal> {
+        let address = self.addresses[&id].clone();
+        let request = pb::AddVoterRequest {
+            caller: Some(caller(99)),
+            timeout_ms: 20_000,
+            node_id: id,
+            directory_id: Bytes::from_static(&DIRECTORY),
+            host: address.host,
+            port: u32::from(address.port),
+        };
+        let mut client = QuorumClient::new(self.channel(self.active()));
+        self.calls.block_on(client.add_voter(request)).unwrap().into_inner().refusal
+    }
+
+    fn remove_voter(&self, id: i32, directory_id: [u8; 16]) -> Option<pb::Refusal> {
+        let request = pb::RemoveVoterRequest {
+            caller: Some(caller(99)),
+            timeout_ms: 20_000,
+            node_id: id,
+            directory_id: Bytes::copy_from_slice(&directory_id),
+        };
+        let mut client = QuorumClient::new(self.channel(self.active()));
+        self.calls.block_on(client.remove_voter(request)).unwrap().into_inner().refusal
+    }
+
+    fn voters(&self) -> Vec<i32> {
+        self.describe().voters.iter().map(|voter| voter.node_id).collect()
+    }
+}
+
+#[test]
+fn a_node_joins_and_another_leaves_while_changes_go_on() {
+    let mut cluster = Cluster::start(3);
+    for number in 0..50 {
+        accepted(cluster.submit(append("m", &number.to_string())));
+    }
+    cluster.prepare(4);
+    cluster.start_node(4);
+    assert_eq!(cluster.add_voter(4), None);
+    assert_eq!(cluster.voters(), [1, 2, 3, 4]);
+    let again = cluster.add_voter(4).unwrap();
+    assert_eq!(again.code, i32::from(pb::RefusalCode::DuplicateVoter));
+    accepted(cluster.submit(append("m", "with four")));
+
+    let wrong_disk = cluster.remove_voter(4, [9; 16]).unwrap();
+    assert_eq!(wrong_disk.code, i32::from(pb::RefusalCode::VoterNotFound));
+    let active = cluster.active();
+    let leaves = (1..=3).find(|id| *id != active).unwrap();
+    assert_eq!(cluster.remove_voter(leaves, [0; 16]), None);
+    cluster.kill(leaves);
+    let expected: Vec<i32> = (1..=4).filter(|id| *id != leaves).collect();
+    assert_eq!(cluster.voters(), expected);
+
+    // The newcomer counts: with one of the others gone it makes the majority.
+    let other = (1..=3).find(|id| *id != active && *id != leaves).unwrap();
+    cluster.kill(other);
+    let offset = accepted(cluster.submit(append("m", "last")));
+    let (image, _) = cluster.image(4, MetadataImage::empty(), offset);
+    let list = value(&image, "m", "list").unwrap();
+    assert!(list.starts_with("0,1,2,") && list.ends_with("49,with four,last"), "{list}");
+}
+
+#[test]
+fn a_leader_that_is_removed_makes_way() {
+    let cluster = Cluster::start(3);
+    accepted(cluster.submit(set("m", "k", "1")));
+    let removed = cluster.active();
+    assert_eq!(cluster.remove_voter(removed, [0; 16]), None);
+    cluster.wait_for(removed, |status| !status.is_active);
+    let offset = accepted(cluster.submit(set("m", "k", "2")));
+    assert_ne!(cluster.active(), removed);
+    assert!(!cluster.voters().contains(&removed));
+    let (image, _) = cluster.image(cluster.active(), MetadataImage::empty(), offset);
+    assert_eq!(value(&image, "m", "k"), Some("2"));
+}
+
+#[test]
+fn the_last_voter_stays() {
+    let cluster = Cluster::start(1);
+    cluster.active();
+    let refusal = cluster.remove_voter(1, [0; 16]).unwrap();
+    assert_eq!(refusal.code, i32::from(pb::RefusalCode::InvalidRequest));
+    accepted(cluster.submit(set("m", "k", "v")));
+}

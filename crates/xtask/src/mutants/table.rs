@@ -49,8 +49,14 @@ const fn controller(id: &'static str, bug: &'static str) -> Mutant {
     Mutant { id, package: CONTROLLER, bug, tests: LOG_STORE }
 }
 
+/// Controllers that die and come back.
+const fn quorum(id: &'static str, bug: &'static str) -> Mutant {
+    let tests = Tests { targets: &["--test", "quorum"], names: &["election::"] };
+    Mutant { id, package: CONTROLLER, bug, tests }
+}
+
 /// All mutants, by id.
-pub(crate) const MUTANTS: [Mutant; 36] = [
+pub(crate) const MUTANTS: [Mutant; 39] = [
     control("B09", "KIP-841: the controller admits a fenced member to the in-sync set"),
     control("B10", "KIP-903: a member that restarted since is admitted under its old epoch"),
     control("B11", "KAFKA-14154: a controller that knows less calls newer epochs fenced"),
@@ -97,6 +103,17 @@ pub(crate) const MUTANTS: [Mutant; 36] = [
     controller("B40", "openraft a9f696a9: an append is acknowledged before it is flushed"),
     controller("B40-vote", "openraft ee460f37: a vote is granted before it is on the disk"),
     controller("B40-purge", "entries go before it is on the disk that they were purged"),
+    Mutant {
+        id: "B41",
+        package: CONTROLLER,
+        bug: "openraft cecb5de8: a truncation overtakes the completion of the appends before it",
+        tests: Tests { targets: &["--test", "log_store"], names: &["concurrency::"] },
+    },
+    quorum(
+        "B42",
+        "openraft #1511: a leader that starts again decides before it has applied what was committed",
+    ),
+    quorum("B43", "KAFKA-15489: a leader that reaches no quorum goes on as the active controller"),
     control("B44", "KAFKA-15353: a proposal that was built twice has become empty and is taken"),
     replica("B01", "KIP-101: a follower falls back to its high watermark instead of comparing epochs"),
     replica("B02", "KIP-279: a follower believes the leader's end of an epoch that it does not have"),
