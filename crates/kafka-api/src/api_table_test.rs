@@ -115,6 +115,22 @@ async fn topics_are_described_in_every_version() {
 }
 
 #[tokio::test]
+async fn librdkafka_may_leave_three_bytes_behind_a_request_for_all_topics() {
+    let whole = Whole::new().await;
+    let context = || context_of::<MetadataRequest>(13);
+    let ask = |body: &'static [u8]| {
+        let body = Bytes::from_static(body);
+        whole.table.call(context(), Reader::shared(&body, Budget::for_request(body.len())))
+    };
+    let answer = ask(&[0, 0, 0, 0, 1, 0, 0]).unwrap().answer.await.unwrap().unwrap();
+    let frame = answer.encoded.into_bytes().unwrap();
+    let mut reader = Reader::new(&frame[4..], Budget::for_response(frame.len()));
+    decode_response_header(ApiKey::Metadata, 13, &mut reader).unwrap();
+    assert_eq!(MetadataResponse::decode_whole(13, reader).unwrap().topics.len(), 1);
+    assert!(ask(&[0, 0, 0, 0, 1, 0, 0, 0]).is_err());
+}
+
+#[tokio::test]
 async fn topics_are_changed_in_every_version() {
     let whole = Whole::new().await;
     for _ in CreateTopicsRequest::VERSIONS.min()..=CreateTopicsRequest::VERSIONS.max() {

@@ -165,7 +165,12 @@ impl ConfigView {
             return Vec::new();
         }
         let shown = Table::ClientMetrics.settings().iter().filter(|setting| !setting.internal);
-        shown.map(|setting| told(setting, resolve_own(setting, &own), Owner::ClientMetrics, detail)).collect()
+        let resolved = shown.map(|setting| {
+            let mut resolved = resolve_own(setting, &own);
+            resolved.candidates.retain(|candidate| candidate.source == Source::Resource);
+            told(setting, resolved, Owner::ClientMetrics, detail)
+        });
+        resolved.collect()
     }
 }
 

@@ -21,14 +21,14 @@ pub(crate) fn shown_level(feature: &str, level: u16) -> i16 {
     if is_shifted { level.saturating_add(METADATA_SHIFT) } else { level }
 }
 
-/// The level that clients mean; `None` if no feature has it. A level of `metadata.version` that is Kafka's and older
-/// than any of ours becomes one that nobody supports.
+/// The level that clients mean; `None` if the feature has no such level, as a level of `metadata.version` that is
+/// Kafka's and older than any of ours.
 pub(crate) fn meant_level(feature: &str, level: i16) -> Option<u16> {
     let level = u16::try_from(level).ok()?;
     if feature != METADATA_VERSION || level == 0 {
         return Some(level);
     }
-    Some(level.checked_sub(METADATA_SHIFT.unsigned_abs()).filter(|level| *level > 0).unwrap_or(u16::MAX))
+    level.checked_sub(METADATA_SHIFT.unsigned_abs()).filter(|level| *level > 0)
 }
 
 /// The features of the newest image.
@@ -76,7 +76,7 @@ mod tests {
             assert_eq!(shown_level(METADATA_VERSION, ours), kafkas);
             assert_eq!(meant_level(METADATA_VERSION, kafkas), Some(ours));
         }
-        assert_eq!(meant_level(METADATA_VERSION, 7), Some(u16::MAX));
+        assert_eq!(meant_level(METADATA_VERSION, 7), None);
         assert_eq!(meant_level(METADATA_VERSION, -1), None);
         assert_eq!((shown_level("other", 2), meant_level("other", 2)), (2, Some(2)));
     }

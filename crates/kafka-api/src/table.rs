@@ -86,6 +86,9 @@ pub trait Handler: Send + Sync + 'static {
     /// be, and not copies.
     const KEEPS_FRAME: bool = false;
 
+    /// How many bytes behind a request are ignored, because clients in use are known to leave them there.
+    const IGNORED_BEHIND_MAX: usize = 0;
+
     /// Takes a request. This runs on the connection's task, so it must not block; what takes long belongs into
     /// the ticket's futures.
     fn handle(
@@ -239,6 +242,7 @@ impl<H: Handler> AnyHandler for Typed<H> {
     fn call(&self, context: RequestContext, body: Reader<'_>) -> Result<Dispatched, RequestError> {
         let RequestContext { key, version, correlation_id, .. } = context;
         let memory = context.memory.clone();
+        let body = body.ignoring_behind(H::IGNORED_BEHIND_MAX);
         let request = H::Request::decode_whole(version, body).map_err(|source| RequestError::Body {
             key,
             version,

@@ -55,17 +55,25 @@ pub struct Reader<'a> {
     total: usize,
     frame: Option<&'a Bytes>,
     budget: Budget,
+    /// How many bytes may be left at the end.
+    ignored_max: usize,
 }
 
 impl<'a> Reader<'a> {
     /// Reads from borrowed bytes; payloads are copied (and charged).
     pub fn new(bytes: &'a [u8], budget: Budget) -> Self {
-        Self { rest: bytes, behind: 0, total: bytes.len(), frame: None, budget }
+        Self { rest: bytes, behind: 0, total: bytes.len(), frame: None, budget, ignored_max: 0 }
     }
 
     /// Reads from a shared frame; payloads become slices of it and keep it alive.
     pub fn shared(frame: &'a Bytes, budget: Budget) -> Self {
         Self { frame: Some(frame), ..Self::new(frame, budget) }
+    }
+
+    /// Lets up to `bytes` bytes be left behind the message: for senders that are known to err.
+    #[must_use]
+    pub fn ignoring_behind(self, bytes: usize) -> Self {
+        Self { ignored_max: bytes, ..self }
     }
 
     /// How many bytes were read so far.
@@ -81,10 +89,10 @@ impl<'a> Reader<'a> {
     /// Ends the message.
     ///
     /// # Errors
-    /// [`DecodeError::TrailingBytes`] if something is left.
+    /// [`DecodeError::TrailingBytes`] if something is left, beyond what is ignored.
     pub fn finish(self) -> Result<(), DecodeError> {
         match self.rest.len() {
-            0 => Ok(()),
+            ignored if ignored <= self.ignored_max => Ok(()),
             remaining => Err(DecodeError::TrailingBytes { at: self.position(), remaining }),
         }
     }

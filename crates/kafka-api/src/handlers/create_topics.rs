@@ -141,7 +141,11 @@ fn result(
     topic: CreatedTopic,
     configs: Option<Vec<CreatableTopicConfigs>>,
 ) -> CreatableTopicResult {
-    if let Err(refused) = item_result(topic.refusal) {
+    if let Err(mut refused) = item_result(topic.refusal) {
+        if refused.code == ErrorCode::TopicAlreadyExists {
+            // Scripts look for these words.
+            refused.message = Some(format!("Topic '{name}' already exists."));
+        }
         return refused_result(name, refused);
     }
     CreatableTopicResult {

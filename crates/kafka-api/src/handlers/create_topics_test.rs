@@ -108,7 +108,7 @@ fn assignments_are_passed_on_and_refusals_told() {
     bed.reply(Ok(outcome(vec![created(1), exists])));
     let results = ask(&bed, 7, vec![assigned, topic("b")]);
     let told: Vec<_> = results.iter().map(|r| (r.error_code, r.error_message.as_deref())).collect();
-    assert_eq!(told, [(0, None), (ErrorCode::TopicAlreadyExists.code(), Some("there"))]);
+    assert_eq!(told, [(0, None), (ErrorCode::TopicAlreadyExists.code(), Some("Topic 'b' already exists."))]);
     let [Change::CreateTopics(change)] = &bed.changes()[..] else { panic!("one change") };
     assert_eq!(change.topics[0].assignments, [ReplicaAssignment { partition_id: 0, replicas: vec![1, 2] }]);
     assert_eq!((change.topics[0].partitions, change.topics[0].replication_factor), (-1, -1));

@@ -99,9 +99,10 @@ fn feature_update(version: i16, wanted: FeatureUpdateKey) -> Result<FeatureUpdat
         (_, 3) => Kind::UnsafeDowngrade,
         (_, kind) => return Err(invalid(format!("{name}: there is no upgrade type {kind}"))),
     };
-    let level = meant_level(&name, wanted.max_version_level);
-    let level =
-        level.ok_or_else(|| invalid(format!("{name}: level {} is negative", wanted.max_version_level)))?;
+    let level = meant_level(&name, wanted.max_version_level).ok_or_else(|| {
+        let reason = format!("{name} has no level {} here", wanted.max_version_level);
+        Refused::new(ErrorCode::InvalidUpdateVersion, reason)
+    })?;
     Ok(FeatureUpdate { name, level: level.into(), kind: kind.into() })
 }
 
@@ -166,9 +167,15 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_not_passed_on() {
         let bed = Bed::with_brokers(&[(1, false)]);
-        for update in [wanted(1, 0, false), wanted(1, 4, false), wanted(-1, 1, false)] {
-            let response = ask(&bed, 2, vec![update]);
-            assert_eq!(response.error_code, ErrorCode::InvalidRequest.code());
+        let old = FeatureUpdateKey { feature: "metadata.version".to_owned(), ..wanted(21, 2, false) };
+        let (request, version) = (ErrorCode::InvalidRequest, ErrorCode::InvalidUpdateVersion);
+        for (update, code) in [
+            (wanted(1, 0, false), request),
+            (wanted(1, 4, false), request),
+            (wanted(-1, 1, false), version),
+            (old, version),
+        ] {
+            assert_eq!(ask(&bed, 2, vec![update]).error_code, code.code());
         }
         assert!(bed.changes().is_empty());
     }
