@@ -17,6 +17,7 @@ mod dynamic;
 mod environment;
 mod nearest;
 mod properties;
+mod reference;
 mod resolve;
 mod server_settings;
 mod setting;
@@ -27,6 +28,7 @@ mod value;
 pub use dynamic::{DynamicError, check_dynamic_server, check_group, check_topic};
 pub use environment::property_of_variable;
 pub use properties::{PropertiesError, Property, read_properties};
+pub use reference::configuration_reference;
 pub use resolve::{
     BrokerLayers, Candidate, DynamicValues, Resolved, Source, TopicConfig, resolve_own, resolve_topic,
 };
