@@ -99,8 +99,8 @@ mod tests {
         assert_eq!(check_dynamic_server("log.retention.ms", "5", false), Ok(()));
         let not_dynamic = DynamicError::NotDynamic { name: "num.partitions", for_all: false };
         assert_eq!(check_dynamic_server("num.partitions", "5", false), Err(not_dynamic));
-        let for_all = DynamicError::NotDynamic { name: "listeners", for_all: true };
-        assert_eq!(check_dynamic_server("listeners", "A://:1", true), Err(for_all));
+        let for_all = DynamicError::NotDynamic { name: "sasl.enabled.mechanisms", for_all: true };
+        assert_eq!(check_dynamic_server("sasl.enabled.mechanisms", "PLAIN", true), Err(for_all));
         assert!(matches!(
             check_dynamic_server("log.segment.bytes", "1", true),
             Err(DynamicError::BadValue(_))

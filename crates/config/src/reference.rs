@@ -24,7 +24,8 @@ that Klamm does not have yet stops the start with its name, its place and what i
 - *only the default*: anything but the default is refused, since its effect would be missed.
 
 The column **Changes** says when a value can change: *start* means with a restart of the node, *broker* for one broker
-while it runs, *cluster* for one broker or for all while they run.
+while it runs, *cluster* for one broker or for all while they run. Some that Kafka changes in a running broker need a
+restart here, and an attempt to change them is refused.
 
 ";
 

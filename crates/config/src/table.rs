@@ -142,7 +142,7 @@ fn read_scope(text: &str) -> Option<Scope> {
 }
 
 /// Why settings do nothing or cannot be used, by the word that stands in the table.
-const REASONS: [(&str, &str); 19] = [
+const REASONS: [(&str, &str); 22] = [
     ("threads", "work is spread over the machine's cores; there is no pool of this kind to size"),
     (
         "metrics",
@@ -151,7 +151,10 @@ const REASONS: [(&str, &str); 19] = [
     ("purgatory", "parked requests are woken and removed one by one; there is nothing to purge"),
     ("grpc", "nodes speak gRPC to each other on connections of their own, which has its own limits"),
     ("raft", "the quorum replicates by its own Raft timing, which has no such step"),
-    ("metadata-log", "the metadata log is cut behind its snapshots; age and idle records play no part"),
+    (
+        "metadata-log",
+        "snapshots of the metadata are made by number of records, and the log is cut behind them",
+    ),
     ("buffers", "the system sizes the buffers of its sockets better"),
     ("groups", "consumer groups are not built yet; it will count when they are"),
     ("transactions", "transactions are not built yet; it will count when they are"),
@@ -164,6 +167,9 @@ const REASONS: [(&str, &str); 19] = [
     ("quotas", "quotas are not built yet"),
     ("tiering", "tiered storage is not built yet"),
     ("plugin", "there are no plug-in classes, and what they would decide would silently be missing"),
+    ("steady", "leaderships go back a few every second, as klamm.leader.rebalance.moves.per.second says"),
+    ("checkpoints", "it is noted together with log.flush.offset.checkpoint.interval.ms"),
+    ("asked", "a change may take as long as the client that asks for it waits"),
     ("internals", "it steers an inner part of Kafka that Klamm does not have"),
 ];
 

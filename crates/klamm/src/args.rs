@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Run a small cluster on this machine, to try things out. Its data stays between runs.
     Dev(DevArgs),
+    /// Ask a node on this machine whether it is ready: exit code 0 if it is, 1 if not, 3 if it does not answer.
+    Health(HealthArgs),
     #[command(flatten)]
     Admin(AdminCommand),
 }
@@ -31,6 +33,9 @@ pub(crate) struct ServerArgs {
     /// A file in the format of Kafka's server.properties.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// A file for where neither --config nor a KAFKA_* variable says anything: for images.
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub(crate) fallback_config: Option<PathBuf>,
     /// A setting, as name=value; may be given more than once.
     #[arg(long = "override", value_name = "NAME=VALUE")]
     pub(crate) overrides: Vec<String>,
@@ -40,6 +45,14 @@ pub(crate) struct ServerArgs {
     /// Do not look at the environment: for programs that start nodes.
     #[arg(long, hide = true)]
     pub(crate) ignore_environment: bool,
+}
+
+/// For health checks of containers and services.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HealthArgs {
+    /// Where the node serves its health, as klamm.admin.listener says.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9190")]
+    pub(crate) admin: String,
 }
 
 /// A cluster of nodes that are broker and controller at once.

@@ -6,7 +6,6 @@
 
 mod layout;
 mod node;
-mod probe;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -17,6 +16,7 @@ use std::time::{Duration, Instant};
 use klamm_node::StopReason;
 
 use crate::args::DevArgs;
+use crate::probe;
 use layout::{Layout, LayoutError};
 use node::{Ended, RunningNode};
 
@@ -126,9 +126,10 @@ impl DevCluster {
                 if let Some(ended) = node.ended()? {
                     return Err(ended.into_error(&node.plan));
                 }
-                let readiness = probe::readiness(node.plan.admin_port);
-                if !readiness.is_ready {
-                    waiting.push((node.plan.id, readiness.text));
+                match probe::readiness(&format!("127.0.0.1:{}", node.plan.admin_port)) {
+                    Ok(readiness) if readiness.is_ready => {}
+                    Ok(readiness) => waiting.push((node.plan.id, readiness.text)),
+                    Err(_) => waiting.push((node.plan.id, "it does not answer yet".to_owned())),
                 }
             }
             if waiting.is_empty() {

@@ -5,6 +5,7 @@
 
 mod args;
 mod dev;
+mod probe;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use klamm_node::{ServerOptions, Sources};
 
-use crate::args::{Args, Command, ServerArgs};
+use crate::args::{Args, Command, HealthArgs, ServerArgs};
 
 /// Batches and network buffers are large and short-lived, and are freed on other threads than they were made on.
 #[global_allocator]
@@ -22,6 +23,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EXIT_FAILED: u8 = 1;
 /// The exit code of a node whose settings, directories or addresses must change.
 const EXIT_CONFIGURATION: u8 = 2;
+/// The exit code where no node answers.
+const EXIT_UNREACHABLE: u8 = 3;
 
 fn main() -> ExitCode {
     // A wrong command line ends here, with exit code 2.
@@ -34,18 +37,35 @@ fn main() -> ExitCode {
                 ExitCode::from(EXIT_FAILED)
             }
         },
+        Command::Health(args) => health(&args),
         Command::Admin(command) => klamm_cli::run(command).into(),
     }
 }
 
 fn server(args: ServerArgs) -> ExitCode {
     let variables = if args.ignore_environment { Vec::new() } else { variables() };
-    let sources = Sources { file: args.config, variables, overrides: args.overrides };
+    let is_said = variables.iter().any(|(name, _)| klamm_node::property_of_variable(name).is_some());
+    let file = args.config.or(args.fallback_config.filter(|_| !is_said));
+    let sources = Sources { file, variables, overrides: args.overrides };
     match klamm_node::run(&sources, ServerOptions { follow_stdin: args.stop_with_stdin }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.to_string().lines().for_each(complain);
             ExitCode::from(if error.is_configuration() { EXIT_CONFIGURATION } else { EXIT_FAILED })
+        }
+    }
+}
+
+fn health(args: &HealthArgs) -> ExitCode {
+    match probe::readiness(&args.admin) {
+        Ok(readiness) => {
+            // If nobody reads it, the exit code still tells.
+            let _ = writeln!(io::stdout().lock(), "{}", readiness.text);
+            ExitCode::from(if readiness.is_ready { 0 } else { EXIT_FAILED })
+        }
+        Err(error) => {
+            complain(&format!("{} does not answer: {error}; is the node running?", args.admin));
+            ExitCode::from(EXIT_UNREACHABLE)
         }
     }
 }

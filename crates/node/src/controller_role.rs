@@ -152,7 +152,7 @@ async fn accept(
                 // An error means that the server has stopped.
                 Ok(Protocol::Http2) => drop(sender.send(Ok(stream)).await),
                 Ok(Protocol::Kafka) => {
-                    tracing::debug!("a client of Kafka's protocol on the controllers' listener")
+                    tracing::debug!("a client of Kafka's protocol on the controllers' listener");
                 }
                 Err(error) => tracing::debug!(%error, "a connection to the controller was of no use"),
             }

@@ -41,6 +41,7 @@ pub use config_error::ConfigError;
 pub use derived::DerivedSettings;
 pub use endpoint::{Endpoint, Voter, host_and_port};
 pub use error::{ConfigErrors, NodeError};
+pub use klamm_config::property_of_variable;
 pub use node_config::{ListenerPlan, LogFormat, NodeConfig, Quorum, Roles};
 pub use schema::TableSchema;
 pub use server::{ServerOptions, run};

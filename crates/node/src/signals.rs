@@ -98,7 +98,7 @@ async fn end_of_stdin(follow: bool) {
         Ok(_) => drop(end.await),
         Err(error) => {
             tracing::warn!(%error, "standard input is not watched");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

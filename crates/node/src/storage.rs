@@ -192,3 +192,7 @@ fn cluster_id(
         None => Err(StorageError::NoClusterId { example: random_cluster_id() }),
     }
 }
+
+#[cfg(test)]
+#[path = "storage_test.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! Whether a node is ready, by what its admin listener says.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 /// How long one look may take.
@@ -10,22 +10,22 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 const ANSWER_BYTES_MAX: u64 = 16 << 10;
 
 /// What a node says of itself.
-pub(super) struct Readiness {
-    pub(super) is_ready: bool,
+pub(crate) struct Readiness {
+    pub(crate) is_ready: bool,
     /// Why not, on one line.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
-/// Asks the node whose admin listener has this port on the loopback address.
-pub(super) fn readiness(port: u16) -> Readiness {
-    match ask(port) {
-        Ok(answer) => read(&answer),
-        Err(_) => Readiness { is_ready: false, text: "it does not answer yet".to_owned() },
-    }
+/// Asks the node whose admin listener is at `address`, as host:port.
+///
+/// # Errors
+/// It does not answer.
+pub(crate) fn readiness(address: &str) -> io::Result<Readiness> {
+    let address = address.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
+    ask(address).map(|answer| read(&answer))
 }
 
-fn ask(port: u16) -> io::Result<String> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+fn ask(address: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;

@@ -1,0 +1,276 @@
+//! `klamm server` and `klamm dev` as processes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::disallowed_methods, reason = "a test measures how long it waits")]
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take on a starved machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a condition is looked at.
+const TICK: Duration = Duration::from_millis(10);
+
+fn klamm() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_klamm"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn server(settings: &[(&str, &str)]) -> Command {
+    let mut command = klamm();
+    command.arg("server").arg("--ignore-environment");
+    for (name, value) in settings {
+        command.arg("--override").arg(format!("{name}={value}"));
+    }
+    command
+}
+
+/// Ports that were free a moment ago, all different.
+fn ports<const N: usize>() -> [u16; N] {
+    let held = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// A node that is broker and controller, alone.
+struct Alone {
+    child: Child,
+    client_port: u16,
+    admin_port: u16,
+}
+
+impl Alone {
+    fn start(dir: &Path) -> Self {
+        let [client_port, controller_port, admin_port] = ports();
+        let listeners =
+            format!("PLAINTEXT://127.0.0.1:{client_port},CONTROLLER://127.0.0.1:{controller_port}");
+        let mut command = server(&[
+            ("node.id", "1"),
+            ("process.roles", "broker,controller"),
+            ("listeners", &listeners),
+            ("controller.listener.names", "CONTROLLER"),
+            ("controller.quorum.voters", &format!("1@127.0.0.1:{controller_port}")),
+            ("log.dirs", dir.to_str().unwrap()),
+            ("klamm.admin.listener", &format!("127.0.0.1:{admin_port}")),
+        ]);
+        let log = File::create(dir.with_extension("log")).unwrap();
+        let child = command.arg("--stop-with-stdin").stdin(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut node = Self { child, client_port, admin_port };
+        node.wait_until_ready(dir);
+        node
+    }
+
+    fn wait_until_ready(&mut self, dir: &Path) {
+        let started = Instant::now();
+        while !get(self.admin_port, "/readyz").starts_with("HTTP/1.1 200") {
+            let log = || std::fs::read_to_string(dir.with_extension("log")).unwrap();
+            assert_eq!(self.child.try_wait().unwrap(), None, "{}", log());
+            assert!(started.elapsed() < PATIENCE, "{}", log());
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// Has it stop in order, and returns its exit code.
+    fn stop(mut self) -> Option<i32> {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // An error says that it has ended, as it should.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The answer of an admin listener; empty if there is none.
+fn get(port: u16, path: &str) -> String {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut answer = String::new();
+    let asked = TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut stream| {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+        stream.read_to_string(&mut answer)
+    });
+    if asked.is_ok() { answer } else { String::new() }
+}
+
+fn topic(bootstrap: &str, args: &[&str]) -> Output {
+    klamm().arg("topic").args(args).arg("--bootstrap-server").arg(bootstrap).output().unwrap()
+}
+
+#[test]
+fn a_node_starts_serves_and_keeps_its_topics_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let node = Alone::start(&data);
+    let created = topic(&node.bootstrap(), &["create", "orders", "--partitions", "2"]);
+    assert!(created.status.success(), "{created:?}");
+    let metrics = get(node.admin_port, "/metrics");
+    assert!(
+        metrics.contains("klamm_controller_active 1\n") && metrics.contains("klamm_broker_active 1\n"),
+        "{metrics}"
+    );
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    assert!(get(node.admin_port, "/livez").starts_with("HTTP/1.1 200"));
+    assert_eq!(node.stop(), Some(0));
+
+    let node = Alone::start(&data);
+    let listed = topic(&node.bootstrap(), &["list"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("orders"), "{listed:?}");
+    assert_eq!(node.stop(), Some(0));
+}
+
+#[test]
+fn health_is_an_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Alone::start(&dir.path().join("data"));
+    let health =
+        |port: u16| klamm().args(["health", "--admin", &format!("127.0.0.1:{port}")]).output().unwrap();
+    let well = health(node.admin_port);
+    assert!(well.status.success() && String::from_utf8_lossy(&well.stdout).contains("ready"), "{well:?}");
+    let [nobody] = ports();
+    assert_eq!(health(nobody).status.code(), Some(3));
+    assert_eq!(node.stop(), Some(0));
+}
+
+#[test]
+fn the_fallback_counts_only_where_nothing_else_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let fallback = dir.path().join("fallback.properties");
+    std::fs::write(&fallback, "num.partitions=none\n").unwrap();
+    let run = |variable: Option<(&str, &str)>| {
+        let mut command = klamm();
+        command.arg("server").arg("--fallback-config").arg(&fallback).env_clear().envs(variable);
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    assert!(run(None).contains("num.partitions cannot be"));
+    let told = run(Some(("KAFKA_NODE_ID", "1")));
+    assert!(told.contains("process.roles is missing") && !told.contains("num.partitions"), "{told}");
+}
+
+#[test]
+fn a_directory_belongs_to_one_node_and_one_cluster() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert_eq!(Alone::start(&data).stop(), Some(0));
+    let other = |more: &[(&str, &str)]| {
+        let mut settings = vec![
+            ("node.id", "1"),
+            ("process.roles", "broker,controller"),
+            ("listeners", "PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:1"),
+            ("controller.listener.names", "CONTROLLER"),
+            ("controller.quorum.voters", "1@127.0.0.1:1,2@127.0.0.1:2"),
+            ("log.dirs", data.to_str().unwrap()),
+            ("klamm.admin.listener", "none"),
+            ("klamm.log.level", "off"),
+        ];
+        settings.extend(more);
+        let output = server(&settings).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = other(&[("node.id", "2")]);
+    assert!(told.contains("belongs to node 1, and this is node 2"), "{told}");
+    let told = other(&[("klamm.cluster.id", "4L6g3nShT-eMCtK--X86sw")]);
+    assert!(told.contains("and this node to 4L6g3nShT-eMCtK--X86sw"), "{told}");
+    let new = dir.path().join("new");
+    let told = other(&[("log.dirs", new.to_str().unwrap())]);
+    assert!(
+        told.contains("set the variable CLUSTER_ID") && told.contains("for example CLUSTER_ID="),
+        "{told}"
+    );
+}
+
+#[test]
+fn every_wrong_setting_is_one_line_and_the_exit_code_is_two() {
+    let output = server(&[("num.partition", "1"), ("log.retention.ms", "soon")]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<_> = stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{stderr}");
+    assert!(lines[0].contains("log.retention.ms cannot be \"soon\""), "{stderr}");
+    assert!(lines[1].contains("did you mean num.partitions?"), "{stderr}");
+}
+
+#[test]
+fn variables_count_as_in_the_apache_image() {
+    let mut command = klamm();
+    let output =
+        command.arg("server").env("KAFKA_NODE_ID", "x").env("KAFKA_HEAP_OPTS", "-Xmx1g").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("variable KAFKA_NODE_ID: node.id cannot be \"x\""), "{stderr}");
+    assert!(!stderr.contains("HEAP"), "{stderr}");
+}
+
+#[test]
+fn a_taken_port_is_told_with_the_setting() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let output = server(&[
+        ("node.id", "1"),
+        ("process.roles", "controller"),
+        ("listeners", &format!("CONTROLLER://{address}")),
+        ("controller.listener.names", "CONTROLLER"),
+        ("controller.quorum.voters", &format!("1@{address}")),
+        ("log.dirs", dir.path().to_str().unwrap()),
+        ("klamm.admin.listener", "none"),
+        ("klamm.log.level", "off"),
+    ])
+    .output()
+    .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains(&format!("cannot listen on {address} (CONTROLLER)")), "{stderr}");
+    assert!(stderr.contains("change listeners"), "{stderr}");
+}
+
+#[test]
+fn a_local_cluster_starts_tells_where_it_is_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let [port] = ports();
+    let mut dev = klamm()
+        .args(["dev", "--brokers", "2", "--port", &port.min(60_000).to_string(), "--data"])
+        .arg(dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(dev.stdout.take().unwrap()).lines();
+    let mut told = Vec::new();
+    // Its output ends if it fails.
+    for line in lines.by_ref() {
+        told.push(line.unwrap());
+        if told.last().unwrap().starts_with("Ctrl-C") {
+            break;
+        }
+    }
+    let told = told.join("\n");
+    let bootstrap = told.split_once("bootstrap.servers=").unwrap().1.lines().next().unwrap();
+    let listed = topic(bootstrap, &["create", "orders", "--partitions", "2", "--replication-factor", "2"]);
+    assert!(listed.status.success(), "{told}\n{listed:?}");
+    let pids: Vec<&str> =
+        told.split("  pid ").skip(1).map(|rest| rest.split_whitespace().next().unwrap()).collect();
+    assert_eq!(pids.len(), 2, "{told}");
+    // As a crash of the parent: nobody tells the children anything.
+    dev.kill().unwrap();
+    dev.wait().unwrap();
+    let started = Instant::now();
+    for pid in pids {
+        while Path::new("/proc").join(pid).exists() {
+            assert!(started.elapsed() < PATIENCE, "node {pid} outlives its parent");
+            std::thread::sleep(TICK);
+        }
+    }
+}
