@@ -17,7 +17,8 @@ use klamm_types::{BrokerId, Offset, TopicId, TopicName};
 fn open_dirs(disk: &MemoryFs, dirs: &[&str]) -> LogDirs {
     let dirs = dirs.iter().map(Into::into).collect();
     let config = BrokerConfig::new(BrokerId(1), "test-cluster", dirs);
-    LogDirs::open(Arc::new(disk.clone()), &config, klamm_broker::Clock::start().wall()).unwrap()
+    let now = klamm_broker::Clock::start().wall();
+    LogDirs::open(Arc::new(disk.clone()), &config, now).expect("the directories open")
 }
 
 fn log_failed(error: &AppendFailure) -> bool {
@@ -193,6 +194,27 @@ async fn a_new_registration_ends_what_the_old_one_led() {
     cluster.until_committed(&[1, 2], 2).await;
     assert_eq!(cluster.read_all(2), ["a", "b"]);
     assert_eq!(cluster.nodes[&1].manager.broker_epoch(), epoch);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_goes_while_the_broker_registers_anew_goes_here_too() {
+    let cluster = Cluster::of(&[1]).await;
+    cluster.create_topic(&[1], &[]).await;
+    cluster.append(1, Acks::All, &["a"]).await.unwrap();
+    let manager = &cluster.nodes[&1].manager;
+    let partition = cluster.partition(1);
+    // The registration comes after the deletion, which is not acted upon by itself.
+    let registered = cluster.image().provenance.last_offset.0 + 2;
+    manager.begin_incarnation(klamm_types::BrokerEpoch(registered)).await;
+    cluster.publish(vec![MetadataRecord::TopicDeleted { id: TOPIC }]).await;
+    assert_eq!(partition.bounds().log_end_offset, Offset(1));
+    cluster.publish(vec![cluster::registration_of(1, registered)]).await;
+    assert_eq!(manager.partition(TOPIC, ZERO).unwrap_err(), PartitionUnavailable::UnknownTopicId);
+    let error = partition.append(batch(&["b"]), &options(Acks::Leader)).done().await.unwrap_err();
+    assert!(matches!(error, AppendFailure::Replica(AppendError::NotLeader { .. })), "{error}");
+    let disk = cluster.disks[&1].crash_point().process_kill();
+    let dir = cluster::path("/data", "");
+    assert!(klamm_log::fs::LogFs::stat(&disk, &dir).unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,6 +59,7 @@ impl ReplicaManager {
         if epoch == BrokerEpoch::NONE || image.provenance.last_offset.0 < epoch.0 {
             return;
         }
+        self.give_up_unassigned(image);
         self.step(&MetadataDelta::between(MetadataImage::empty(), image.clone()), image, true);
         self.delete_strays(image);
         self.has_settings.store(true, Ordering::Release);
@@ -83,6 +84,24 @@ impl ReplicaManager {
         touched.extend(self.touched_by_brokers(delta, image));
         for key in touched {
             self.tell(key, image);
+        }
+    }
+
+    /// Ends the replicas that the image does not give to this broker; their logs go as strays.
+    fn give_up_unassigned(&self, image: &MetadataImage) {
+        let node = self.config.node_id;
+        let is_mine = |key: &Key| {
+            let partition = image.topics.partition(key.0, key.1);
+            partition.is_some_and(|partition| partition.replicas.contains(&node))
+        };
+        let mut hosted = self.hosted.write().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<_> = hosted.keys().filter(|key| !is_mine(key)).copied().collect();
+        let gone: Vec<_> = gone.into_iter().filter_map(|key| Some((key, hosted.remove(&key)?))).collect();
+        drop(hosted);
+        for (key, replica) in gone {
+            if let Hosted::Online(partition) = replica {
+                partition.close(image.topics.partition(key.0, key.1).map(|new| registration(new)));
+            }
         }
     }
 

@@ -162,19 +162,7 @@ impl Cluster {
     pub(crate) async fn register_again(&self, id: i32) -> BrokerEpoch {
         let epoch = BrokerEpoch(lock(&self.metadata).provenance.last_offset.0 + 1);
         self.nodes[&id].manager.begin_incarnation(epoch).await;
-        self.publish(vec![MetadataRecord::BrokerRegistered(BrokerRegistration {
-            id: BrokerId(id),
-            epoch,
-            incarnation: IncarnationId([epoch.0.to_le_bytes(); 2].concat().try_into().unwrap()),
-            directory: DirectoryId([1; 16]),
-            endpoints: Vec::new(),
-            rack: None,
-            features: Vec::new(),
-            fenced: false,
-            shutting_down: false,
-            cordoned: false,
-        })])
-        .await;
+        self.publish(vec![registration_of(id, epoch.0)]).await;
         epoch
     }
 
@@ -329,6 +317,22 @@ impl Cluster {
                 .await;
         }
     }
+}
+
+/// The fact that a broker is registered, and active at once.
+pub(crate) fn registration_of(id: i32, epoch: i64) -> MetadataRecord {
+    MetadataRecord::BrokerRegistered(BrokerRegistration {
+        id: BrokerId(id),
+        epoch: BrokerEpoch(epoch),
+        incarnation: IncarnationId([epoch.to_le_bytes(); 2].concat().try_into().unwrap()),
+        directory: DirectoryId([1; 16]),
+        endpoints: Vec::new(),
+        rack: None,
+        features: Vec::new(),
+        fenced: false,
+        shutting_down: false,
+        cordoned: false,
+    })
 }
 
 pub(crate) fn setting(key: &str, value: &str) -> MetadataRecord {
