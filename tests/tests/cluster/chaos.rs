@@ -81,7 +81,7 @@ async fn a_rolling_restart_loses_nothing() {
     let client = cluster.client();
     let writers = Writers::start(&client, &ProducerOptions::default(), &partitions, Duration::from_millis(1));
     for id in cluster.ids() {
-        cluster.node(id).terminate(30 * SECOND).await.unwrap();
+        cluster.node(id).terminate(60 * SECOND).await.unwrap();
         cluster.node(id).restart().unwrap();
         cluster.wait_ready().await.unwrap();
         all_in_sync(&cluster).await;

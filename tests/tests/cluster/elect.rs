@@ -26,7 +26,7 @@ async fn three_nodes_elect_serve_and_come_back() {
 
     let before = views::agreed(&cluster).await;
     for id in cluster.ids() {
-        cluster.node(id).terminate(30 * SECOND).await.unwrap();
+        cluster.node(id).terminate(60 * SECOND).await.unwrap();
     }
     for id in cluster.ids() {
         cluster.node(id).restart().unwrap();
