@@ -153,7 +153,7 @@ impl BrokerRole {
             Err(error) => tracing::warn!(%error, "the broker did not stop in order"),
         }
         if let Some(calls) = calls {
-            calls.stop(deadline).await;
+            calls.stop().await;
         }
     }
 }

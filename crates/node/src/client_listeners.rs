@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use klamm_kafka_api::{BoxFuture, ConnectionSorter, Drained, Front, Listener, RunningListener};
-use klamm_rpc::{Deadline, Protocol, ServerConfig, first_bytes, serve};
+use klamm_rpc::{Protocol, ServerConfig, first_bytes, serve};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 
-use crate::controller_role::FIRST_BYTES_TIMEOUT;
+use crate::controller_role::{FIRST_BYTES_TIMEOUT, STOP_PATIENCE};
 use crate::error::NodeError;
 use crate::node_config::NodeConfig;
 use crate::resolve::resolve;
@@ -134,9 +134,9 @@ pub(crate) struct ServedCalls {
 
 impl ServedCalls {
     /// Lets calls end for a moment, and then cuts their connections.
-    pub(crate) async fn stop(mut self, deadline: Deadline) {
+    pub(crate) async fn stop(mut self) {
         self.stop.send_replace(true);
-        match tokio::time::timeout_at(deadline.instant(), &mut self.serving).await {
+        match tokio::time::timeout(STOP_PATIENCE, &mut self.serving).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the server for other brokers ended badly"),
             Err(_) => {

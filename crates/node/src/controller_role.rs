@@ -26,6 +26,8 @@ use crate::storage::controller_dir;
 pub(crate) const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that have not yet shown it; more wait to be accepted.
 const UNSORTED_MAX: usize = 256;
+/// How long connections of other nodes may take to end when the node stops, beyond the grace that they have anyway.
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a listener rests when the system cannot give it a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Open files of the metadata log.
@@ -104,9 +106,11 @@ impl ControllerRole {
     pub(crate) async fn shut_down(self, deadline: Deadline) {
         self.controller.shutdown(deadline).await;
         self.stop.send_replace(true);
-        for task in self.serving {
-            if tokio::time::timeout_at(deadline.instant(), task).await.is_err() {
-                tracing::warn!("the controller's connections did not end in time");
+        let patience = Deadline::after(STOP_PATIENCE).min(deadline);
+        for mut task in self.serving {
+            if tokio::time::timeout_at(patience.instant(), &mut task).await.is_err() {
+                tracing::warn!("connections to the controller did not end in time");
+                task.abort();
             }
         }
     }

@@ -149,6 +149,7 @@ impl Collector for PartsCollector {
             (parts.broker.clone(), parts.controller.as_ref().map(|status| status.borrow().clone()))
         };
         let mut samples = Samples { encoder: &mut encoder };
+        of_process(&mut samples)?;
         if let Some(status) = controller {
             of_controller(&status, &mut samples)?;
         }
@@ -180,6 +181,30 @@ impl Samples<'_, '_> {
 /// Sizes as gauges have them.
 fn as_gauge(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// What the system counts of this process; nothing where it does not say.
+fn of_process(samples: &mut Samples<'_, '_>) -> fmt::Result {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let status = read("/proc/self/status");
+    for (name, help, field) in [
+        ("process_resident_memory_kibibytes", "Memory that the process has in use", "VmRSS:"),
+        ("process_threads", "Threads of the process", "Threads:"),
+    ] {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        if let Some(value) = value {
+            samples.gauge(name, help, value)?;
+        }
+    }
+    if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
+        samples.gauge(
+            "process_open_files",
+            "Files and sockets that the process has open",
+            as_gauge(files.count()),
+        )?;
+    }
+    Ok(())
 }
 
 fn of_controller(status: &ControllerStatus, samples: &mut Samples<'_, '_>) -> fmt::Result {
@@ -228,6 +253,10 @@ fn of_broker(broker: &Broker, samples: &mut Samples<'_, '_>) -> fmt::Result {
     ] {
         samples.gauge(name, help, as_gauge(value))?;
     }
+    let dirs = broker.replicas().log_dirs().statuses();
+    let offline = dirs.iter().filter(|dir| dir.failure.is_some()).count();
+    samples.gauge("broker_log_dirs", "Log directories", as_gauge(dirs.len()))?;
+    samples.gauge("broker_offline_log_dirs", "Log directories that are out of service", as_gauge(offline))?;
     let metrics = broker.replicas().metrics();
     for (name, help, counter) in [
         ("broker_bytes_in", "Bytes that clients appended", &metrics.bytes_in),

@@ -1,6 +1,7 @@
 //! A node from its first breath to its last.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,11 +57,13 @@ pub fn run(sources: &Sources, options: ServerOptions) -> Result<(), NodeError> {
         problem: format!("cannot be used: {error}"),
     })?;
     let telemetry = Arc::new(Telemetry::start(config.log_format, levels));
+    log_panics();
     tell(&config, &loaded);
     let fs: Arc<dyn LogFs> = Arc::new(RealFs);
     let identity = format_directories(&*fs, &config)?;
     for dir in &identity.formatted {
         tracing::info!(dir = %dir.display(), cluster_id = identity.cluster_id, "new directory");
+        keep_to_owner(dir);
     }
     let control = runtime("klamm-control", CONTROL_THREADS)?;
     let threads = config.worker_threads.unwrap_or_else(cores);
@@ -91,6 +94,24 @@ fn tell(config: &NodeConfig, loaded: &LoadedSettings) {
     let (node_id, roles) = (config.node_id, config.roles);
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(%node_id, broker = roles.broker, controller = roles.controller, version, "starting");
+}
+
+/// Records are nobody's business but this node's: others of the machine may not look into a new directory.
+fn keep_to_owner(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    if let Err(error) = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)) {
+        tracing::warn!(dir = %dir.display(), %error, "others may be able to look into this directory");
+    }
+}
+
+/// Has panics written where everything else is. Each is a bug; what it ended has said so to whoever waits for it.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or_default();
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!(thread, %panic, %backtrace, "a part of the node has panicked");
+    }));
 }
 
 fn cores() -> usize {
