@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -121,7 +122,8 @@ fn a_node_starts_serves_and_keeps_its_topics_over_a_restart() {
         metrics.contains("klamm_controller_active 1\n") && metrics.contains("klamm_broker_active 1\n"),
         "{metrics}"
     );
-    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    assert!(metrics.contains("\nklamm_process_threads ") && metrics.ends_with("# EOF\n"), "{metrics}");
+    assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
     assert!(get(node.admin_port, "/livez").starts_with("HTTP/1.1 200"));
     assert_eq!(node.stop(), Some(0));
 
