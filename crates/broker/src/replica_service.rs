@@ -11,6 +11,7 @@
 //! Answers are made when the transport can take them, in the order in which their partitions had something to say:
 //! none starves, and what waits in memory is bounded.
 
+mod reader;
 mod session;
 
 use std::fmt;

@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::{Cluster, batch, options, until};
+use cluster::{Cluster, TOPIC, batch, options, until};
 use klamm_broker::FetcherConfig;
 use klamm_broker::partition::Acks;
-use klamm_metadata::{ConfigResource, MetadataRecord};
+use klamm_metadata::{ConfigResource, MetadataRecord, PartitionRegistration};
 use klamm_pb::replication::v1 as pb;
 use klamm_rpc::RpcError;
-use klamm_types::{BrokerId, Offset};
+use klamm_types::{BrokerId, Offset, PartitionId};
 
 const IDS: [i32; 3] = [1, 2, 3];
 
@@ -296,4 +296,37 @@ async fn strangers_are_refused() {
     assert_eq!(refusal("test-cluster", 1, 2).await, None);
     let unopened = client.fetch(tokio_stream::once(pb::FetchRequest::default())).await.err();
     assert!(matches!(unopened.map(RpcError::from), Some(RpcError::Invalid { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_partitions_share_the_streams_and_none_starves() {
+    let config = FetcherConfig { streams_per_leader: 2, ..FetcherConfig::default() };
+    let cluster = Cluster::wired(&IDS, config).await;
+    cluster.create_topic(&IDS, &[("min.insync.replicas", "3")]).await;
+    let replicas: Vec<_> = IDS.map(BrokerId).into();
+    let created = |number| MetadataRecord::PartitionCreated {
+        topic: TOPIC,
+        partition: PartitionId(number),
+        registration: PartitionRegistration::new(replicas.clone(), replicas.clone()),
+    };
+    cluster.publish((1..100).map(created).collect()).await;
+    let leader = |number| cluster.nodes[&1].manager.partition(TOPIC, PartitionId(number)).unwrap();
+    // One partition has far more to send than all others together.
+    let hot = leader(0);
+    let value = "h".repeat(500_000);
+    let flood: Vec<_> = (0..20).map(|_| hot.append(batch(&[&value]), &options(Acks::All))).collect();
+    let others: Vec<_> =
+        (1..100).map(|number| leader(number).append(batch(&["a"]), &options(Acks::All))).collect();
+    for appended in others.into_iter().chain(flood) {
+        appended.done().await.unwrap();
+    }
+    for number in 1..100 {
+        for id in IDS {
+            let partition = cluster.nodes[&id].manager.partition(TOPIC, PartitionId(number)).unwrap();
+            until("a high watermark", || (partition.bounds().high_watermark == Offset(1)).then_some(()))
+                .await;
+        }
+    }
+    cluster.until_committed(&IDS, 20).await;
+    assert_identical(&cluster);
 }

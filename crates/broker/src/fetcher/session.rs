@@ -221,12 +221,12 @@ pub(crate) struct SessionTask {
     context: Arc<Context>,
     backoff: Backoff,
     /// Who serves the stream, once it has said so.
-    leader_epoch: Option<BrokerEpoch>,
+    leader_incarnation: Option<BrokerEpoch>,
 }
 
 impl SessionTask {
     pub(crate) fn new(session: Arc<Session>, context: Arc<Context>) -> Self {
-        Self { session, context, backoff: Backoff::between_nodes(), leader_epoch: None }
+        Self { session, context, backoff: Backoff::between_nodes(), leader_incarnation: None }
     }
 
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
@@ -248,7 +248,7 @@ impl SessionTask {
             while self.session.standing() == 0 {
                 self.session.has_fetches.notified().await;
             }
-            self.leader_epoch = None;
+            self.leader_incarnation = None;
             let end = self.follow().await;
             self.session.end_stream();
             if let StreamEnd::Error(error) = end {
@@ -260,7 +260,7 @@ impl SessionTask {
 
     fn on_stream_error(&self, error: &StreamError) {
         let leader = self.session.leader;
-        if let Some(epoch) = self.leader_epoch {
+        if let Some(epoch) = self.leader_incarnation {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             tracing::info!(%leader, %error, cause, "the replication stream from the leader is gone");
             if error.is_sign_of_death() {
@@ -339,16 +339,16 @@ impl SessionTask {
             Ok(None) => return Err(StreamError::Ended),
             Err(status) => {
                 let error = RpcError::from(status);
-                return Err(match self.leader_epoch {
+                return Err(match self.leader_incarnation {
                     Some(_) => StreamError::Broken(error),
                     None => StreamError::NotOpened(error),
                 });
             }
         };
         if let Some(accepted) = message.accepted {
-            self.leader_epoch = Some(BrokerEpoch(accepted.broker_epoch));
+            self.leader_incarnation = Some(BrokerEpoch(accepted.broker_epoch));
             self.backoff.reset();
-        } else if self.leader_epoch.is_none() {
+        } else if self.leader_incarnation.is_none() {
             return Err(WireError::NotOpened.into());
         }
         for answer in message.answers {

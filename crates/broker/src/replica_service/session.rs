@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt as _};
-use klamm_log::{LogSlice, ReadError};
 use klamm_pb::replication::v1 as pb;
-use klamm_record::Batches;
 use klamm_replica::{FetchBounds, FetchRefusal, FollowerFetch};
 use klamm_types::BrokerId;
 use tokio::sync::{Notify, mpsc, watch};
@@ -20,6 +18,7 @@ use crate::fetcher::wire::{PartitionKey, fetch_from_pb, refusal_to_pb};
 use crate::partition::{Interest, PartitionHandle, Wakes, Watch};
 
 use super::Context;
+use super::reader::BatchReader;
 
 /// A message is sent when its batches have this many bytes. A batch that is larger is sent in parts of this size.
 const MESSAGE_BYTES: usize = 1 << 20;
@@ -110,6 +109,7 @@ pub(super) struct FollowerSession {
     lingering: Vec<PartitionKey>,
     linger_until: Option<Instant>,
     rest: Option<Rest>,
+    reader: BatchReader,
 }
 
 impl FollowerSession {
@@ -132,6 +132,7 @@ impl FollowerSession {
             lingering: Vec::new(),
             linger_until: None,
             rest: None,
+            reader: BatchReader::default(),
         }
     }
 
@@ -342,7 +343,7 @@ impl FollowerSession {
         followed.queued = false;
         let Some(StandingFetch { id, fetch }) = followed.fetch else { return 0 };
         let bytes_max = self.partition_bytes_max.min(room);
-        let read = read_for(&followed.partition, &fetch, bytes_max);
+        let read = self.reader.read(&followed.partition, &fetch, bytes_max);
         match read {
             Ok(Some((bounds, batches))) => {
                 let bytes = batches.len();
@@ -399,41 +400,6 @@ fn news(bounds: &FetchBounds, fetch: &FollowerFetch) -> News {
         return News::Bounds;
     }
     News::Nothing
-}
-
-/// Reads whole batches for a fetch. The bounds are those from before the read. `None` if there is nothing to read after
-/// all.
-fn read_for(
-    partition: &PartitionHandle,
-    fetch: &FollowerFetch,
-    bytes_max: usize,
-) -> Result<Option<(FetchBounds, Bytes)>, FetchRefusal> {
-    let bounds = partition.check_follower_fetch(fetch)?;
-    let read = partition.read_for_follower(&bounds, bytes_max);
-    let batches = read.and_then(|slice| slice.as_ref().map(LogSlice::to_vec).transpose());
-    // A leader does not truncate. If it still leads in this epoch, then it did during the read.
-    partition.check_follower_fetch(fetch)?;
-    match batches {
-        Ok(batches) => {
-            let batches = batches.map(whole_batches).filter(|batches| !batches.is_empty());
-            Ok(batches.map(|batches| (bounds, batches)))
-        }
-        Err(ReadError::OutOfRange { .. }) => Ok(None),
-        Err(error) => {
-            tracing::error!(partition = %partition.partition(), %error, "cannot read for a follower");
-            Err(FetchRefusal::LogFailed)
-        }
-    }
-}
-
-/// Without the batch at the end that the limit of the read has cut off.
-fn whole_batches(bytes: Vec<u8>) -> Bytes {
-    let mut batches = Batches::new(&bytes);
-    while batches.next().is_some_and(|batch| batch.is_ok()) {}
-    let end = batches.position();
-    let mut bytes = Bytes::from(bytes);
-    bytes.truncate(end);
-    bytes
 }
 
 fn records(fetch_id: u64, batches: Bytes, bounds: &FetchBounds, continues: bool) -> pb::PartitionAnswer {
