@@ -282,7 +282,7 @@ async fn report(
         };
         if !goes_on {
             status.send_modify(|status| {
-                status.failure.get_or_insert("raft has stopped".to_owned()).truncate(1_024)
+                status.failure.get_or_insert_with(|| "raft has stopped".to_owned());
             });
             return;
         }

@@ -287,7 +287,7 @@ impl ActiveController {
         let last = last_log_id(&self.raft).await;
         match (&mut self.leading, last) {
             (Some(leading), Some(last)) if last.leader_id.term == leading.term => {
-                leading.appender.skip_to(last)
+                leading.appender.skip_to(last);
             }
             _ => self.step_down(),
         }

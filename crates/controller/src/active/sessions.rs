@@ -40,9 +40,12 @@ struct Stream {
 }
 
 impl Sessions {
-    /// A broker is there, by a stream that replaces any other.
+    /// A broker is there, by a stream that replaces any other, but for one of a later registration: an earlier process
+    /// with that id may live on for a while.
     pub(crate) fn open(&mut self, broker: BrokerId, epoch: BrokerEpoch, number: u64) {
-        self.streams.insert(broker, Stream { epoch, number });
+        if self.streams.get(&broker).is_none_or(|stream| stream.epoch <= epoch) {
+            self.streams.insert(broker, Stream { epoch, number });
+        }
     }
 
     /// Tells whether the broker has no stream any more: a stream that was replaced ends without meaning.
@@ -80,6 +83,7 @@ mod tests {
         let mut sessions = Sessions::default();
         sessions.open(broker, epoch, 1);
         sessions.open(broker, epoch, 2);
+        sessions.open(broker, BrokerEpoch(6), 3);
         assert!(!sessions.end(broker, epoch, 1), "it was replaced");
         assert!(!sessions.end(broker, BrokerEpoch(6), 2), "an older registration");
         assert!(sessions.end(broker, epoch, 2));

@@ -1,7 +1,7 @@
 //! The life of brokers: registration, sessions, death.
 
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use klamm_metadata::MetadataImage;
@@ -15,10 +15,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
+use tokio::time::Instant;
+
 use crate::fixture::*;
 
 /// A broker as far as controllers see one: a listener, a registration, a session.
-struct FakeBroker {
+pub(crate) struct FakeBroker {
     runtime: Runtime,
     listener: TcpListener,
     epoch: i64,
@@ -72,8 +74,19 @@ impl Cluster {
         }
     }
 
+    /// Kills a broker that is unfenced, and waits until a node has committed that it is fenced.
+    pub(crate) fn time_to_fence(&self, victim: FakeBroker, id: i32) -> Duration {
+        let active = self.active();
+        let killed = Instant::now();
+        victim.kill();
+        self.image_where(active, |image| {
+            image.cluster.broker(BrokerId(id)).is_some_and(|broker| broker.fenced)
+        });
+        killed.elapsed()
+    }
+
     /// A broker that registers, beats and claims to have applied everything, until it is unfenced.
-    fn broker(&self, id: i32) -> FakeBroker {
+    pub(crate) fn broker(&self, id: i32) -> FakeBroker {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let epoch = self.register(register_request(id, listener.local_addr().unwrap().port())).unwrap();
         let (standing_sender, standing) = watch::channel(None);

@@ -1,10 +1,12 @@
 //! Who leads, and who must not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use klamm_log::fs::CrashPlan;
 use klamm_metadata::MetadataImage;
 use klamm_rpc::RpcError;
+
+use tokio::time::Instant;
 
 use crate::fixture::*;
 

@@ -22,7 +22,7 @@ fn write(cluster: &Cluster, range: std::ops::Range<u32>) -> Offset {
 
 /// Waits until the log of a node no longer reaches back to its start.
 fn wait_for_purge(cluster: &Cluster, id: i32) {
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     loop {
         let names = klamm_log::fs::LogFs::list(
             &cluster.disks[&id],

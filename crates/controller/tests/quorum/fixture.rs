@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use klamm_control::{ConfigRefusal, ConfigSchema};
 use klamm_controller::{Controller, ControllerOptions, ControllerStatus, RaftTiming, StartError, Voter};
@@ -23,6 +23,7 @@ use klamm_rpc::{ChannelPool, Deadline, Lane, NodeAddress, RpcError, ServerConfig
 use klamm_types::{BrokerId, Offset};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 /// How long anything may take that is waited for, also on a busy machine.
