@@ -25,15 +25,15 @@ mod read;
 mod role;
 mod waiters;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
 use klamm_log::{FlushListener, FlushQueue, Log};
 use klamm_replica::{
-    AppendTicket, BrokerStates, DeletionTicket, Durability, Effects, Event, LogPosition, LogPositionError,
-    Registration, Replica, ReplicaConfig,
+    AppendTicket, BrokerStates, DeletionTicket, Durability, Effect, Effects, Event, LogPosition,
+    LogPositionError, Registration, Replica, ReplicaConfig,
 };
 use klamm_types::{BrokerEpoch, BrokerId, Offset, Timestamp, TopicId, TopicPartition};
 
@@ -99,6 +99,8 @@ struct Shared {
 struct State {
     replica: Replica,
     effects: Effects,
+    /// What is left to be done of a step; empty between steps.
+    queue: VecDeque<Effect>,
     appends: HashMap<AppendTicket, append::Waiting, foldhash::fast::FixedState>,
     deletions: HashMap<DeletionTicket, deletion::Waiting, foldhash::fast::FixedState>,
     /// The last ticket given out.
@@ -162,6 +164,7 @@ impl PartitionHandle {
             state: Mutex::new(State {
                 replica,
                 effects: Effects::new(),
+                queue: VecDeque::new(),
                 appends: HashMap::default(),
                 deletions: HashMap::default(),
                 ticket: 0,

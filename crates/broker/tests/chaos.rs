@@ -1,5 +1,7 @@
 //! Power cuts, cut networks and elections under load: whatever was acknowledged stays, where it was said to be.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod cluster;
 
 use std::collections::BTreeMap;
@@ -147,7 +149,8 @@ async fn run(seed: u64) {
         power_cut(&mut cluster, id).await;
         cluster.until_isr(&NODES).await;
     }
-    check(&cluster, &acknowledged.lock().unwrap().clone()).await;
+    let acknowledged = acknowledged.lock().unwrap().clone();
+    check(&cluster, &acknowledged).await;
 }
 
 async fn check(cluster: &Cluster, acknowledged: &BTreeMap<i64, String>) {

@@ -1,7 +1,5 @@
 //! Carrying out what the replica decided.
 
-use std::collections::VecDeque;
-
 use bytes::{Bytes, BytesMut};
 use klamm_log::{AppendError as LogAppendError, AppendInfo, AppendOrigin, LogError, PreparedAppend};
 use klamm_replica::{
@@ -65,7 +63,7 @@ impl PartitionHandle {
     /// One step and all that follows from it.
     pub(super) fn run(&self, state: &mut State, event: Event, io: &mut StepIo) {
         let now = self.now();
-        let mut queue = VecDeque::new();
+        let mut queue = std::mem::take(&mut state.queue);
         let mut next = Some(event);
         loop {
             if let Some(event) = next.take() {
@@ -86,6 +84,7 @@ impl PartitionHandle {
             let Some(effect) = queue.pop_front() else { break };
             next = self.carry_out(state, effect, io);
         }
+        state.queue = queue;
     }
 
     /// Carries out one effect; the event that it must be followed by, if any.
