@@ -91,6 +91,14 @@ fn tell(config: &NodeConfig, loaded: &LoadedSettings) {
             "this listener is plain text and asks nobody who he is: whoever reaches it can read and change everything"
         );
     }
+    let own_voter = config.quorum.voters.iter().find(|voter| voter.id == config.node_id.0);
+    let listens_at = |port: u16| config.listeners.controller.iter().any(|endpoint| endpoint.port == port);
+    if let Some(voter) = own_voter.filter(|voter| !listens_at(voter.port)) {
+        tracing::warn!(
+            port = voter.port,
+            "controller.quorum.voters sends others to a port of this node that no listener of its controller has"
+        );
+    }
     let (node_id, roles) = (config.node_id, config.roles);
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(%node_id, broker = roles.broker, controller = roles.controller, version, "starting");
