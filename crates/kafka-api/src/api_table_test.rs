@@ -285,7 +285,6 @@ async fn the_cluster_is_administered_in_every_version() {
     let request = |version| ApiVersionsRequest {
         client_software_name: if version < 3 { String::new() } else { "test".to_owned() },
         client_software_version: if version < 3 { String::new() } else { "1".to_owned() },
-        ..ApiVersionsRequest::default()
     };
     let rows = whole.table.rows().count();
     whole.sweep(request, |_, response: ApiVersionsResponse| assert_eq!(response.api_keys.len(), rows)).await;
