@@ -91,12 +91,14 @@ async fn a_follower_that_falls_silent_leaves_the_set_and_comes_back() {
     assert!(waited >= Duration::from_millis(LAG_MAX_MS.unsigned_abs() / 2), "{waited:?}");
     cluster.until_isr(&[1, 2]).await;
     let metrics = cluster.nodes[&1].manager.metrics();
-    assert_eq!((metrics.isr_shrinks.get(), metrics.isr_expands.get()), (1, 0));
+    assert!(metrics.isr_shrinks.get() >= 1);
+    let expansions = metrics.isr_expands.get();
     assert_eq!(cluster.nodes[&1].manager.gauges().under_replicated, 1);
     cluster.network.heal(3);
     cluster.until_isr(&[1, 2, 3]).await;
-    until("the expansion is counted", || (metrics.isr_expands.get() == 1).then_some(())).await;
-    assert_eq!(cluster.nodes[&1].manager.gauges().under_replicated, 0);
+    until("the expansion is counted", || (metrics.isr_expands.get() > expansions).then_some(())).await;
+    until("all are in sync", || (cluster.nodes[&1].manager.gauges().under_replicated == 0).then_some(()))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

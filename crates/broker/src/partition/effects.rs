@@ -199,9 +199,13 @@ impl PartitionHandle {
     }
 
     fn truncate_to(&self, offset: Offset) -> Event {
+        let before = self.shared.log.log_end_offset();
         match self.shared.log.truncate_to(offset, self.wall()) {
             Ok(log_end_offset) => {
-                tracing::info!(partition = %self.shared.partition, %offset, %log_end_offset, "truncated");
+                // It may be only an epoch without records that goes.
+                if log_end_offset < before {
+                    tracing::info!(partition = %self.shared.partition, %before, %log_end_offset, "truncated");
+                }
                 Event::Truncated { log_end_offset }
             }
             Err(error) => self.fail("truncate", &error),
