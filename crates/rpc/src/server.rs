@@ -41,6 +41,10 @@ impl Default for ServerConfig {
     }
 }
 
+/// How many calls of one connection may have been given up by their caller before this side has looked at them. A process
+/// that was stopped for a while finds many such, and must not take its peers for attackers.
+const RESET_STREAMS_MAX: usize = 1_024;
+
 /// The server could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot serve calls of other nodes")]
@@ -94,6 +98,7 @@ fn builder(config: &ServerConfig) -> Server {
         .max_frame_size(FRAME_BYTES_MAX)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .max_concurrent_streams(config.streams_per_connection_max)
+        .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_MAX))
         .http2_keepalive_interval(Some(config.keep_alive_interval))
         .http2_keepalive_timeout(Some(config.keep_alive_timeout))
 }

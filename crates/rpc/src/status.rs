@@ -121,6 +121,12 @@ impl From<Status> for RpcError {
         if let Some(reason) = connect_error(&status) {
             return Self::Unreachable { reason };
         }
+        let is_timeout = matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled);
+        if status.source().is_some() && !is_timeout {
+            // Not an answer: this side's account of how the connection broke. Its code says nothing of the call, for
+            // example `ResourceExhausted` for a connection that the other side closed because of others' calls.
+            return Self::Lost { reason: describe(&status) };
+        }
         let message = status.message().to_owned();
         match status.code() {
             // The stubs tell an expired timeout as a cancellation.
@@ -133,8 +139,6 @@ impl From<Status> for RpcError {
             Code::InvalidArgument => Self::Invalid { message },
             Code::Unimplemented => Self::Unsupported { message },
             Code::Unavailable => Self::Lost { reason: message },
-            // A broken connection is `Unknown` with its cause beneath; a node that answers never uses it.
-            Code::Unknown if status.source().is_some() => Self::Lost { reason: describe(&status) },
             Code::Ok
             | Code::Unknown
             | Code::AlreadyExists
@@ -248,6 +252,17 @@ mod tests {
         assert_eq!(hint(-1, "c", 9093), None);
         assert_eq!(hint_from(&[0xff; 9]), None);
         assert!(hint(0, "c", 1).is_some());
+    }
+
+    #[test]
+    fn what_this_side_says_of_its_connection_is_no_refusal() {
+        for code in [Code::ResourceExhausted, Code::PermissionDenied, Code::Internal, Code::Unknown] {
+            let mut status = Status::new(code, "h2 protocol error");
+            status.set_source(std::sync::Arc::new(std::io::Error::other("broken")));
+            let error = RpcError::from(status);
+            assert_eq!(error, RpcError::Lost { reason: "broken".to_owned() }, "{code}");
+            assert!(!error.is_without_effect());
+        }
     }
 
     #[test]

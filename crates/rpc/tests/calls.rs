@@ -208,6 +208,29 @@ async fn the_death_of_a_node_ends_the_calls_that_it_has() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_closed_for_others_fault_does_not_look_like_a_refusal_of_the_call() {
+    // RFC 9113, 6.8: the answering side's settings, then GOAWAY with ENHANCE_YOUR_CALM. Stream 1 may have been served.
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GO_AWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0xb];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = NodeAddress::new("127.0.0.1", listener.local_addr().unwrap().port());
+    let pool = ChannelPool::default();
+    let call = tokio::spawn(async move { ask(&pool, &address, Lane::Control, 1, soon()).await });
+    let (mut connection, _) = listener.accept().await.unwrap();
+    connection.write_all(&SETTINGS).await.unwrap();
+    // The body of the request is its last frame, and ends with the caller's number.
+    let mut read = Vec::new();
+    while !read.windows(4).any(|bytes| bytes == b"ours") {
+        connection.read_buf(&mut read).await.unwrap();
+    }
+    connection.write_all(&GO_AWAY).await.unwrap();
+    drop(connection);
+    let outcome = call.await.unwrap().unwrap_err();
+    assert!(matches!(outcome, RpcError::Lost { .. }), "{outcome:?}");
+    assert!(!outcome.is_without_effect());
+}
+
+#[tokio::test]
 async fn a_node_that_comes_back_is_reached_over_the_same_channel() {
     let node = Node::start().await;
     let pool = ChannelPool::default();
