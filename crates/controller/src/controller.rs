@@ -7,7 +7,7 @@ use std::time::Duration;
 use klamm_log::LogDir;
 use klamm_metadata::MetadataImage;
 use klamm_rpc::{Deadline, NodeIdentity};
-use openraft::{Config, SnapshotPolicy};
+use openraft::{Config, Instant as _, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
@@ -39,6 +39,8 @@ pub struct Controller {
     status: watch::Receiver<ControllerStatus>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    /// Who has been silent for longer does not count as there.
+    lease: Duration,
 }
 
 impl Controller {
@@ -106,7 +108,7 @@ impl Controller {
             contact,
             lease: options.timing.election_timeout_max() * 2,
         });
-        Ok(Self { raft, routes, status, stop, tasks })
+        Ok(Self { raft, routes, status, stop, tasks, lease: options.timing.election_timeout_max() })
     }
 
     /// The services of this controller, to be served on the controller listener.
@@ -138,9 +140,13 @@ impl Controller {
             let metrics = metrics.borrow_watched();
             let membership = metrics.membership_config.membership();
             let others = membership.voter_ids().filter(|voter| *voter != metrics.id);
-            let matched =
-                |voter: &u64| metrics.replication.as_ref().and_then(|r| r.get(voter).copied().flatten());
-            metrics.state.is_leader().then(|| others.max_by_key(matched)).flatten()
+            // Whoever is far behind, or has not been heard from, would only let the quorum wait.
+            let fitness = |voter: &u64| {
+                let matched = metrics.replication.as_ref().and_then(|r| r.get(voter).copied().flatten());
+                let heard = metrics.heartbeat.as_ref().and_then(|h| h.get(voter).copied().flatten());
+                (heard.is_some_and(|heard| heard.elapsed() <= self.lease), matched)
+            };
+            metrics.state.is_leader().then(|| others.max_by_key(fitness)).flatten()
         };
         let Some(target) = target else { return };
         if self.raft.trigger().transfer_leader(target).await.is_err() {

@@ -177,3 +177,7 @@ async fn save(snapshots: &Arc<SnapshotStore>, snapshot: &Snapshot) -> Result<(),
         io::Error::from(error)
     })
 }
+
+#[cfg(test)]
+#[path = "state_machine_test.rs"]
+mod tests;

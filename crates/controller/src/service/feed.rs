@@ -132,6 +132,10 @@ impl Feed {
         if !self.is_our_history(previous_epoch).await {
             self.send_snapshot().await.map_err(|Gone| None)?;
         }
+        if self.next >= self.committed_end() {
+            // Whoever has everything is told so at once.
+            self.send_idle().await.map_err(|Gone| None)?;
+        }
         loop {
             let end = self.committed_end();
             if self.next >= end {
@@ -188,12 +192,14 @@ impl Feed {
         match tokio::time::timeout(IDLE, self.committed.changed()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Some(Status::unavailable("the controller has stopped"))),
-            Err(_) if self.touch.is_in_touch() => {
-                let committed_end_offset = self.committed_end().cast_signed();
-                self.send(Event::Idle(pb::FeedIdle { committed_end_offset })).await.map_err(|Gone| None)
-            }
+            Err(_) if self.touch.is_in_touch() => self.send_idle().await.map_err(|Gone| None),
             Err(_) => Err(Some(Status::unavailable("this controller is out of touch with the quorum"))),
         }
+    }
+
+    async fn send_idle(&self) -> Result<(), Gone> {
+        let committed_end_offset = self.committed_end().cast_signed();
+        self.send(Event::Idle(pb::FeedIdle { committed_end_offset })).await
     }
 
     async fn send(&self, event: Event) -> Result<(), Gone> {

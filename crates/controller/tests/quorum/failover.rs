@@ -47,8 +47,10 @@ fn time_from_the_death_of_a_broker_to_its_committed_fencing() {
     let cluster = Cluster::start(3);
     let _other = cluster.broker(1);
     let mut times = Vec::new();
-    for id in 2..32 {
+    for id in 2..22 {
         let victim = cluster.broker(id);
+        // Within a second evidence fences only a minority, which of two is one.
+        std::thread::sleep(Duration::from_millis(1_100));
         times.push(cluster.time_to_fence(victim, id));
     }
     report("kill of a broker to its committed fencing", times);
