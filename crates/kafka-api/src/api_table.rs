@@ -9,6 +9,7 @@ use crate::config_change::ConfigChanges;
 use crate::data_rows::DataParts;
 use crate::errors::TableError;
 use crate::features::ClusterFeatures;
+use crate::handlers::add_raft_voter::AddRaftVoterHandler;
 use crate::handlers::alter_configs::AlterConfigsHandler;
 use crate::handlers::alter_partition_reassignments::AlterPartitionReassignmentsHandler;
 use crate::handlers::create_partitions::CreatePartitionsHandler;
@@ -24,6 +25,7 @@ use crate::handlers::incremental_alter_configs::IncrementalAlterConfigsHandler;
 use crate::handlers::list_config_resources::ListConfigResourcesHandler;
 use crate::handlers::list_partition_reassignments::ListPartitionReassignmentsHandler;
 use crate::handlers::metadata::MetadataHandler;
+use crate::handlers::remove_raft_voter::RemoveRaftVoterHandler;
 use crate::handlers::unregister_broker::UnregisterBrokerHandler;
 use crate::handlers::update_features::UpdateFeaturesHandler;
 use crate::ports::LogLevels;
@@ -65,6 +67,8 @@ pub fn api_table(parts: ApiParts) -> Result<ApiTable, TableError> {
         .handler(AlterPartitionReassignmentsHandler::new(cluster.clone()))
         .handler(ListPartitionReassignmentsHandler::new(cluster.clone()))
         .handler(DescribeQuorumHandler::new(cluster.clone()))
+        .handler(AddRaftVoterHandler::new(cluster.clone()))
+        .handler(RemoveRaftVoterHandler::new(cluster.clone()))
         .handler(UpdateFeaturesHandler::new(cluster.clone()))
         .handler(UnregisterBrokerHandler::new(cluster))
         .build(Arc::new(features))

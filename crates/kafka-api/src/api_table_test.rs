@@ -266,6 +266,12 @@ async fn the_cluster_is_administered_in_every_version() {
     let request = |_| UnregisterBrokerRequest { broker_id: 2 };
     whole.sweep(request, |_, response: UnregisterBrokerResponse| assert_eq!(response.error_code, 0)).await;
 
+    let request = |_| AddRaftVoterRequest { ack_when_committed: true, ..AddRaftVoterRequest::default() };
+    let code = |response: AddRaftVoterResponse| response.error_code;
+    whole.sweep(request, |_, response| assert_eq!(code(response), 104)).await;
+    let request = |_| RemoveRaftVoterRequest::default();
+    whole.sweep(request, |_, response: RemoveRaftVoterResponse| assert_eq!(response.error_code, 104)).await;
+
     let topic = describe_quorum_request::TopicData {
         topic_name: "__cluster_metadata".to_owned(),
         partitions: vec![describe_quorum_request::PartitionData { partition_index: 0 }],

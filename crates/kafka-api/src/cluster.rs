@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use klamm_config::ServerSettings;
 use klamm_metadata::{BrokerRegistration, MetadataImage, PartitionRegistration, TopicImage};
+use klamm_protocol::ErrorCode;
 use klamm_types::{BrokerId, TopicName};
 
 use crate::ports::{ClusterMetadata, ControllerGateway};
+use crate::submission::Refused;
 
 /// Stands for "not asked for" where operations are told.
 pub(crate) const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
@@ -45,6 +47,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Whether a request that may name a cluster means this one.
+    pub(crate) fn check_id(&self, cluster_id: Option<&str>) -> Result<(), Refused> {
+        match cluster_id {
+            Some(other) if *other != *self.cluster_id => {
+                Err(Refused::plain(ErrorCode::InconsistentClusterId))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The cluster as a client of `listener` sees it now.
     pub(crate) fn view(&self, listener: &Arc<str>) -> ClusterView {
         ClusterView { image: self.metadata.image(), broker: self.broker, listener: listener.clone() }

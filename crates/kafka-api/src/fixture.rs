@@ -14,6 +14,7 @@ use klamm_metadata::{
 };
 use klamm_pb::controller::v1::submit_request::Change;
 use klamm_pb::controller::v1::submit_response::Outcome;
+use klamm_pb::controller::v1::{AddVoterRequest, RemoveVoterRequest};
 use klamm_protocol::ApiRequest;
 use klamm_types::{BrokerEpoch, BrokerId, Offset, PartitionId, TopicId, TopicName};
 use tokio::time::Instant;
@@ -50,6 +51,13 @@ pub(crate) fn answer<R: Send + 'static>(ticket: Ticket<R>) -> R {
     }
 }
 
+/// A change of the quorum.
+#[derive(Clone, Debug)]
+pub(crate) enum VoterChange {
+    Add(AddVoterRequest),
+    Remove(RemoveVoterRequest),
+}
+
 pub(crate) type Replies = VecDeque<Result<Outcome, GatewayError>>;
 
 /// The node that a handler under test is part of.
@@ -65,6 +73,10 @@ pub(crate) struct Bed {
     /// The image once the controller has answered.
     pub(crate) image_after: Mutex<Option<Arc<MetadataImage>>>,
     pub(crate) quorum: Mutex<Option<QuorumDescription>>,
+    /// The changes of the quorum that were asked for.
+    pub(crate) voters: Mutex<Vec<VoterChange>>,
+    /// Why they are refused.
+    pub(crate) voters_refused: Mutex<Option<GatewayError>>,
     /// What the node was started with; read when the cluster is made.
     pub(crate) settings: Mutex<ServerSettings>,
     /// Levels of loggers by name.
@@ -98,6 +110,12 @@ impl Bed {
 
     pub(crate) fn changes(&self) -> Vec<Change> {
         self.asked.lock().unwrap().iter().map(|(change, _)| change.clone()).collect()
+    }
+
+    fn change_voters(&self, change: VoterChange) -> BoxFuture<Result<(), GatewayError>> {
+        self.voters.lock().unwrap().push(change);
+        let refused = self.voters_refused.lock().unwrap().clone();
+        Box::pin(async move { refused.map_or(Ok(()), Err) })
     }
 
     /// A setting that the node was started with.
@@ -202,6 +220,14 @@ impl ControllerGateway for View {
         let reply = self.0.replies.lock().unwrap().pop_front().expect("the test knows the answer");
         let reply = reply.map(|outcome| Submitted { applied: Offset(77), outcome });
         Box::pin(async { reply })
+    }
+
+    fn add_voter(&self, voter: AddVoterRequest, _: Duration) -> BoxFuture<Result<(), GatewayError>> {
+        self.0.change_voters(VoterChange::Add(voter))
+    }
+
+    fn remove_voter(&self, voter: RemoveVoterRequest, _: Duration) -> BoxFuture<Result<(), GatewayError>> {
+        self.0.change_voters(VoterChange::Remove(voter))
     }
 
     fn describe_quorum(&self, _timeout: Duration) -> BoxFuture<Result<QuorumDescription, GatewayError>> {

@@ -42,6 +42,24 @@ impl ControllerGateway for ControllerClient {
         Box::pin(async move { Self::submit(&client, change, timeout).await.map_err(gateway_error) })
     }
 
+    fn add_voter(
+        &self,
+        voter: pb::AddVoterRequest,
+        timeout: Duration,
+    ) -> BoxFuture<Result<(), GatewayError>> {
+        let client = self.clone();
+        Box::pin(async move { Self::add_voter(&client, voter, timeout).await.map_err(gateway_error) })
+    }
+
+    fn remove_voter(
+        &self,
+        voter: pb::RemoveVoterRequest,
+        timeout: Duration,
+    ) -> BoxFuture<Result<(), GatewayError>> {
+        let client = self.clone();
+        Box::pin(async move { Self::remove_voter(&client, voter, timeout).await.map_err(gateway_error) })
+    }
+
     fn describe_quorum(&self, timeout: Duration) -> BoxFuture<Result<QuorumDescription, GatewayError>> {
         let client = self.clone();
         Box::pin(async move {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use klamm_broker::controller_client::Submitted;
 use klamm_metadata::MetadataImage;
-use klamm_pb::controller::v1::submit_request;
+use klamm_pb::controller::v1::{AddVoterRequest, RemoveVoterRequest, submit_request};
 use klamm_types::{BrokerId, Offset};
 use tokio::time::Instant;
 
@@ -28,6 +28,16 @@ pub trait ControllerGateway: Send + Sync + 'static {
         change: submit_request::Change,
         timeout: Duration,
     ) -> BoxFuture<Result<Submitted, GatewayError>>;
+
+    /// Adds a voter to the metadata quorum. Who calls and for how long is filled in.
+    fn add_voter(&self, voter: AddVoterRequest, timeout: Duration) -> BoxFuture<Result<(), GatewayError>>;
+
+    /// Takes a voter from the metadata quorum. Who calls and for how long is filled in.
+    fn remove_voter(
+        &self,
+        voter: RemoveVoterRequest,
+        timeout: Duration,
+    ) -> BoxFuture<Result<(), GatewayError>>;
 
     /// Asks the leader of the metadata quorum how it is doing, and waits at most for `timeout`.
     fn describe_quorum(&self, timeout: Duration) -> BoxFuture<Result<QuorumDescription, GatewayError>>;
