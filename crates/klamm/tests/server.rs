@@ -161,6 +161,62 @@ fn the_fallback_counts_only_where_nothing_else_is_said() {
     assert!(told.contains("process.roles is missing") && !told.contains("num.partitions"), "{told}");
 }
 
+/// A node of two, which are one quorum.
+fn one_of_two(id: usize, dir: &Path, controllers: [u16; 2], admin_port: u16) -> Reaped {
+    let voters = format!("1@127.0.0.1:{},2@127.0.0.1:{}", controllers[0], controllers[1]);
+    let listeners = format!("PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:{}", controllers[id - 1]);
+    let mut command = server(&[
+        ("node.id", &id.to_string()),
+        ("process.roles", "broker,controller"),
+        ("listeners", &listeners),
+        ("controller.listener.names", "CONTROLLER"),
+        ("controller.quorum.voters", &voters),
+        ("klamm.cluster.id", "4L6g3nShT-eMCtK--X86sw"),
+        ("log.dirs", dir.join(id.to_string()).to_str().unwrap()),
+        ("klamm.admin.listener", &format!("127.0.0.1:{admin_port}")),
+        ("klamm.log.level", "off"),
+    ]);
+    Reaped(command.spawn().unwrap())
+}
+
+/// A process that does not outlive the test.
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        // An error says that it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < PATIENCE, "{what} does not come");
+        std::thread::sleep(TICK);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_node_that_cannot_stop_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let [first, second, admin, other_admin] = ports();
+    let mut node = one_of_two(1, dir.path(), [first, second], admin);
+    let other = one_of_two(2, dir.path(), [first, second], other_admin);
+    wait_for("readiness", || get(admin, "/readyz").starts_with("HTTP/1.1 200"));
+    // Without a quorum nobody can take over, and the first signal waits for that.
+    drop(other);
+    let signal = || {
+        let sent = Command::new("kill").args(["-TERM", &node.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    };
+    signal();
+    wait_for("the end", || get(admin, "/readyz").contains("stopping"));
+    signal();
+    assert_eq!(node.0.wait().unwrap().code(), Some(130));
+}
+
 #[test]
 fn a_directory_belongs_to_one_node_and_one_cluster() {
     let dir = tempfile::tempdir().unwrap();
