@@ -107,13 +107,15 @@ pub struct BrokerLifecycle {
 struct Shared {
     state: watch::Sender<BrokerState>,
     wishes: watch::Sender<Wishes>,
+    /// How long the session lasts from the last answer on; noted with every answer.
+    session: watch::Sender<Duration>,
     refusal: std::sync::OnceLock<ControllerError>,
     task: std::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 /// The broker was not released in time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("not released by the controller in time, but {phase:?}")]
+#[error("not released by a controller in time, but {phase:?}")]
 pub struct NotReleased {
     /// Where it was instead.
     pub phase: BrokerPhase,
@@ -128,6 +130,7 @@ impl BrokerLifecycle {
         let shared = Arc::new(Shared {
             state: watch::Sender::new(state),
             wishes: watch::Sender::default(),
+            session: watch::Sender::new(SESSION_DEFAULT),
             refusal: std::sync::OnceLock::new(),
             task: std::sync::Mutex::new(None),
         });
@@ -178,15 +181,28 @@ impl BrokerLifecycle {
     /// somebody can take them. Returns at once if there is nothing to hand over.
     ///
     /// # Errors
-    /// [`NotReleased`] if that takes longer than the deadline. The broker may exit all the same: others then learn
-    /// of it as of a crash.
+    /// [`NotReleased`] if that takes longer than the deadline, or if no controller answers for as long as a session
+    /// lasts: the quorum may have been stopped before. The broker may exit all the same: others then learn of it as of a
+    /// crash.
     pub async fn shut_down(&self, deadline: Deadline) -> Result<(), NotReleased> {
+        let mut answers = self.shared.session.subscribe();
         self.shared.wishes.send_if_modified(|wishes| !std::mem::replace(&mut wishes.shutdown, true));
         let done = |state: BrokerState| matches!(state.phase, BrokerPhase::Released | BrokerPhase::Refused);
-        match self.wait_until(done, deadline).await {
-            Some(_) => Ok(()),
-            None => Err(NotReleased { phase: self.state().phase }),
-        }
+        let abandoned = async {
+            loop {
+                let patience = *answers.borrow_and_update();
+                // The sender lives as long as `self`: only time runs out.
+                if !matches!(tokio::time::timeout(patience, answers.changed()).await, Ok(Ok(()))) {
+                    return;
+                }
+            }
+        };
+        let released = tokio::select! {
+            biased;
+            released = self.wait_until(done, deadline) => released.is_some(),
+            () = abandoned => false,
+        };
+        if released { Ok(()) } else { Err(NotReleased { phase: self.state().phase }) }
     }
 
     /// Ends the session, released or not.
@@ -222,6 +238,8 @@ struct Life {
 
 /// Longest pause of a broker that is not taken because its former process still has a session.
 const DUPLICATE_PAUSE: Duration = Duration::from_millis(100);
+/// How long a session lasts as long as no controller has said so.
+const SESSION_DEFAULT: Duration = Duration::from_secs(3);
 /// How long one search for a controller to register with lasts before it is said in the log.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -245,7 +263,11 @@ impl Life {
             self.state.set(BrokerPhase::Fenced, epoch);
             self.options.incarnations.begin(epoch).await;
             let mut streams = SessionStreams::new(&self.options, &registered, self.wishes.clone());
-            let end = streams.run(|phase| self.state.set(phase, epoch)).await;
+            let heard = |phase, timeout| {
+                self.state.session.send_replace(timeout);
+                self.state.set(phase, epoch);
+            };
+            let end = streams.run(heard).await;
             self.options.lease.end();
             match end {
                 SessionEnd::Released => return self.state.set(BrokerPhase::Released, epoch),

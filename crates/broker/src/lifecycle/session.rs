@@ -1,6 +1,7 @@
 //! A session with the controller, as a state machine: when to send a heartbeat, and what an answer is worth.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use klamm_types::{Offset, Timestamp};
 
@@ -68,6 +69,11 @@ impl Session {
             outstanding: VecDeque::new(),
             last: None,
         }
+    }
+
+    /// How long the session lasts from an answered heartbeat on.
+    pub(super) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms.unsigned_abs())
     }
 
     /// The stream is gone, and what it carried will not be answered.

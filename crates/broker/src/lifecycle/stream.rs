@@ -55,8 +55,9 @@ impl<'a> SessionStreams<'a> {
         Self { options, epoch: registered.broker_epoch, session, wishes, is_answered: false }
     }
 
-    /// Keeps the session until it ends; tells of each phase that the controller puts the broker in.
-    pub(super) async fn run(&mut self, mut on_phase: impl FnMut(BrokerPhase)) -> SessionEnd {
+    /// Keeps the session until it ends; tells with each answer the phase in which the controller has the broker, and how
+    /// long the session lasts.
+    pub(super) async fn run(&mut self, mut heard: impl FnMut(BrokerPhase, Duration)) -> SessionEnd {
         let client = &self.options.client;
         let mut backoff = client.backoff();
         loop {
@@ -68,7 +69,7 @@ impl<'a> SessionStreams<'a> {
                     continue;
                 }
             };
-            let end = self.run_stream(&address, channel, &mut on_phase).await;
+            let end = self.run_stream(&address, channel, &mut heard).await;
             self.session.on_stream_ended();
             if std::mem::take(&mut self.is_answered) {
                 backoff.reset();
@@ -89,7 +90,7 @@ impl<'a> SessionStreams<'a> {
         &mut self,
         address: &NodeAddress,
         channel: Channel,
-        on_phase: &mut impl FnMut(BrokerPhase),
+        heard: &mut impl FnMut(BrokerPhase, Duration),
     ) -> StreamEnd {
         let mut active = self.options.client.active_changes();
         let (heartbeats, outgoing) = mpsc::channel(OUTSTANDING_MAX + 1);
@@ -112,7 +113,7 @@ impl<'a> SessionStreams<'a> {
                         self.is_answered = true;
                         self.options.client.on_served(address);
                     }
-                    if let Some(end) = self.act_on(answered, on_phase) {
+                    if let Some(end) = self.act_on(answered, heard) {
                         return StreamEnd::Session(end);
                     }
                 }
@@ -215,7 +216,11 @@ impl<'a> SessionStreams<'a> {
         }
     }
 
-    fn act_on(&self, answered: Answered, on_phase: &mut impl FnMut(BrokerPhase)) -> Option<SessionEnd> {
+    fn act_on(
+        &self,
+        answered: Answered,
+        heard: &mut impl FnMut(BrokerPhase, Duration),
+    ) -> Option<SessionEnd> {
         let Answered { phase, lease_until } = answered;
         match lease_until {
             Some(until) => self.options.lease.extend(until),
@@ -224,7 +229,7 @@ impl<'a> SessionStreams<'a> {
         if phase == BrokerPhase::Released {
             return Some(SessionEnd::Released);
         }
-        on_phase(phase);
+        heard(phase, self.session.timeout());
         None
     }
 }
