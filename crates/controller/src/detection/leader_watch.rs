@@ -23,10 +23,12 @@ use crate::raft::{ControllerNode, Membership, Raft, ServerMetrics, WatchReceiver
 
 /// How long the next in the order of followers waits for the one before.
 const STAGGER: Duration = Duration::from_millis(40);
-/// How long an election may take before it is tried again.
-const ATTEMPT: Duration = Duration::from_millis(80);
+/// How long the first election may take before it is tried again; each later one takes twice as long.
+const ATTEMPT: Duration = Duration::from_millis(100);
+/// The longest that one may take.
+const ATTEMPT_MAX: Duration = Duration::from_millis(800);
 /// After that long the election timeouts have taken over.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The task.
 pub(crate) struct LeaderWatch {
@@ -107,35 +109,45 @@ impl LeaderWatch {
         begun
     }
 
-    /// Stands for election until somebody leads in a later term, or the leader shows up again.
+    /// Stands for election until somebody leads in a later term, or the leader shows up again. Whoever sees another
+    /// candidate gives that one time, and every attempt gets more time than the one before: on a busy machine votes are
+    /// slow, and a new candidacy would only undo the one that is under way.
     async fn replace(&self, leader: &Leader) {
         let started = Instant::now();
-        let metrics = self.raft.server_metrics();
-        let membership = metrics.borrow_watched().membership_config.membership().clone();
+        let membership = self.raft.server_metrics().borrow_watched().membership_config.membership().clone();
         if !membership.voter_ids().any(|voter| voter == self.this) {
             return;
         }
         let rank = membership.voter_ids().filter(|voter| *voter != leader.id && *voter < self.this).count();
-        let mut pause = STAGGER * u32::try_from(rank).unwrap_or(u32::MAX);
+        let stagger = STAGGER * u32::try_from(rank).unwrap_or(u32::MAX);
+        let (mut pause, mut attempt) = (stagger, ATTEMPT);
+        let mut seen_term = leader.term;
         while started.elapsed() < PATIENCE {
-            let replaced = tokio::time::timeout(pause, self.other_than(leader)).await;
-            if replaced.is_ok() && self.leads_after(leader.term) {
+            if self.is_replaced_within(pause, leader.term).await
+                || probe(&leader.address()).await == Probe::Answered
+            {
                 return;
             }
-            if probe(&leader.address()).await == Probe::Answered {
+            let vote = self.raft.server_metrics().borrow_watched().vote;
+            let candidate = vote.leader_id.term > seen_term && vote.leader_id.voted_for != self.this;
+            seen_term = seen_term.max(vote.leader_id.term);
+            if !candidate
+                && self.would_win(leader, &membership).await
+                && self.raft.trigger().elect(false).await.is_err()
+            {
                 return;
             }
-            if self.would_win(leader, &membership).await && self.raft.trigger().elect(false).await.is_err() {
-                return;
-            }
-            pause = ATTEMPT + STAGGER * u32::try_from(rank).unwrap_or(0);
+            pause = attempt + stagger;
+            attempt = (attempt * 2).min(ATTEMPT_MAX);
         }
     }
 
-    fn leads_after(&self, term: u64) -> bool {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.vote.leader_id.term > term && metrics.current_leader.is_some()
+    /// Waits until somebody leads in a later term than `term`, but no longer than `pause`; tells whether somebody does.
+    async fn is_replaced_within(&self, pause: Duration, term: u64) -> bool {
+        let mut metrics = self.raft.server_metrics();
+        let leads =
+            |metrics: &ServerMetrics| metrics.vote.leader_id.term > term && metrics.current_leader.is_some();
+        tokio::time::timeout(pause, wait_until(&mut metrics, leads)).await.is_ok()
     }
 
     /// Whether a quorum would vote for this node, given that the leader is dead.
