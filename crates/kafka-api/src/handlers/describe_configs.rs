@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use klamm_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use klamm_protocol::messages::describe_configs_response::{
-    DescribeConfigsResourceResult, DescribeConfigsResult,
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use klamm_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use klamm_protocol::{ErrorCode, VersionRange};
@@ -21,6 +21,10 @@ use crate::context::RequestContext;
 use crate::ports::LogLevels;
 use crate::submission::Refused;
 use crate::table::{Access, Answer, Handler, Operation, Ticket};
+
+/// About how many bytes of memory an answer may take; the settings of some 20,000 topics do. Not a setting, as no
+/// client in use asks for that much.
+const ANSWER_BYTES_MAX: usize = 128 << 20;
 
 /// Serves DescribeConfigs.
 pub(crate) struct DescribeConfigsHandler {
@@ -81,6 +85,32 @@ impl DescribeConfigsHandler {
         Err(Refused::new(ErrorCode::InvalidRequest, reason))
     }
 
+    /// A result per resource, once for those that are named twice, and refusals where the answer would be too large:
+    /// a name of a few bytes asks for some thousand.
+    fn results(
+        &self,
+        view: &ConfigView,
+        resources: Vec<DescribeConfigsResource>,
+        detail: Detail,
+    ) -> Vec<DescribeConfigsResult> {
+        let mut named = HashSet::new();
+        let mut results = Vec::with_capacity(resources.len());
+        let mut bytes = 0;
+        for resource in resources {
+            if !named.insert((resource.resource_type, resource.resource_name.clone())) {
+                continue;
+            }
+            let result = if bytes < ANSWER_BYTES_MAX {
+                self.result(view, resource, detail)
+            } else {
+                too_much(resource)
+            };
+            bytes += result.configs.iter().map(weight).sum::<usize>();
+            results.push(result);
+        }
+        results
+    }
+
     fn result(
         &self,
         view: &ConfigView,
@@ -121,12 +151,30 @@ impl Handler for DescribeConfigsHandler {
             synonyms: request.include_synonyms,
             documentation: request.include_documentation && context.version >= 3,
         };
-        let results = request.resources.into_iter().map(|resource| self.result(&view, resource, detail));
-        Ticket::ready(Answer::Response(DescribeConfigsResponse {
-            throttle_time_ms: 0,
-            results: results.collect(),
-        }))
+        let results = self.results(&view, request.resources, detail);
+        Ticket::ready(Answer::Response(DescribeConfigsResponse { throttle_time_ms: 0, results }))
     }
+}
+
+fn too_much(resource: DescribeConfigsResource) -> DescribeConfigsResult {
+    let DescribeConfigsResource { resource_type, resource_name, .. } = resource;
+    let reason = "the request asks for too much at once; ask for fewer resources".to_owned();
+    DescribeConfigsResult {
+        error_code: ErrorCode::PolicyViolation.code(),
+        error_message: Some(reason),
+        resource_type,
+        resource_name,
+        configs: Vec::new(),
+    }
+}
+
+/// About how many bytes an entry takes.
+fn weight(entry: &DescribeConfigsResourceResult) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let synonyms = entry.synonyms.iter();
+    let synonyms = synonyms.map(|s| size_of::<DescribeConfigsSynonym>() + s.name.len() + text(&s.value));
+    let own = entry.name.len() + text(&entry.value) + text(&entry.documentation);
+    size_of::<DescribeConfigsResourceResult>() + own + synonyms.sum::<usize>()
 }
 
 #[cfg(test)]

@@ -181,3 +181,27 @@ fn loggers_are_told_with_their_levels() {
     assert_eq!((entry.value.as_deref(), entry.config_source, entry.read_only), (Some("INFO"), 6, false));
     assert!(synonyms(&entry).is_empty());
 }
+
+#[test]
+fn an_answer_is_bounded_and_repeats_nothing() {
+    let bed = bed();
+    let handler = DescribeConfigsHandler::new(bed.cluster(), bed.loggers());
+    let group = |name: String| DescribeConfigsResource {
+        resource_type: GROUP,
+        resource_name: name,
+        configuration_keys: None,
+    };
+    let ask = |resources| {
+        let request =
+            DescribeConfigsRequest { resources, include_synonyms: true, include_documentation: true };
+        answer(handler.handle(context_of::<DescribeConfigsRequest>(4), request)).results
+    };
+    assert_eq!(ask(vec![group("g".to_owned()); 1_000]).len(), 1);
+    let results = ask((0..30_000).map(|number| group(number.to_string())).collect());
+    let refused = |result: &DescribeConfigsResult| result.error_code == ErrorCode::PolicyViolation.code();
+    assert_eq!(results.len(), 30_000);
+    assert!(!refused(&results[0]) && refused(&results[29_999]));
+    assert!(results.is_sorted_by_key(refused));
+    let weights = results.iter().flat_map(|result| &result.configs).map(weight);
+    assert!(weights.sum::<usize>() < ANSWER_BYTES_MAX + (1 << 20));
+}
