@@ -35,9 +35,9 @@ impl Viewer {
         let request =
             MetadataRequest { topics: None, allow_auto_topic_creation: false, ..MetadataRequest::default() };
         let answer = self.connection.call(&request).await.map_err(|error| error.to_string())?;
-        let mut view = View::default();
-        view.brokers = answer.brokers.iter().map(|broker| broker.node_id).collect();
-        view.brokers.sort_unstable();
+        let mut brokers: Vec<_> = answer.brokers.iter().map(|broker| broker.node_id).collect();
+        brokers.sort_unstable();
+        let mut view = View { brokers, topics: BTreeMap::new() };
         for topic in answer.topics {
             let partitions = topic.partitions.into_iter().map(|mut partition| {
                 partition.isr_nodes.sort_unstable();
