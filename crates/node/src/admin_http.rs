@@ -1,4 +1,4 @@
-//! `/metrics`, `/livez` and `/readyz` over HTTP/1.1.
+//! `/metrics`, `/livez`, `/readyz` and `/metadata` over HTTP/1.1.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -34,6 +34,10 @@ pub trait NodeView: Send + Sync + 'static {
 
     /// Whether the node can do its work now, and why not, as lines.
     fn readiness(&self) -> (bool, String);
+
+    /// How far the broker follows the metadata, and a digest of all that it knows there, as a line; `None` if the node
+    /// is no broker. Nodes that have come to the same offset tell the same.
+    fn metadata(&self) -> Option<String>;
 }
 
 /// The bound socket.
@@ -98,7 +102,7 @@ impl AdminListener {
 async fn serve(socket: TcpStream, view: Arc<dyn NodeView>) {
     let service = service_fn(move |request| {
         let view = view.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &*view)) }
+        async move { Ok::<_, Infallible>(answer(&request, view).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -115,7 +119,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-fn answer(request: &Request<Incoming>, view: &dyn NodeView) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, view: Arc<dyn NodeView>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
     }
@@ -128,7 +132,15 @@ fn answer(request: &Request<Incoming>, view: &dyn NodeView) -> Response<Full<Byt
         "/metrics" => response(StatusCode::OK, OPEN_METRICS, view.metrics()),
         "/livez" => by_health(view.liveness()),
         "/readyz" => by_health(view.readiness()),
-        _ => response(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /livez and /readyz\n".to_owned()),
+        "/metadata" => match tokio::task::spawn_blocking(move || view.metadata()).await {
+            Ok(Some(line)) => response(StatusCode::OK, TEXT, format!("{line}\n")),
+            Ok(None) | Err(_) => response(StatusCode::NOT_FOUND, TEXT, "no broker runs here\n".to_owned()),
+        },
+        _ => response(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            "there are /metrics, /livez, /readyz and /metadata\n".to_owned(),
+        ),
     }
 }
 
@@ -159,6 +171,10 @@ mod tests {
         fn readiness(&self) -> (bool, String) {
             (false, "broker: Fenced".to_owned())
         }
+
+        fn metadata(&self) -> Option<String> {
+            Some("offset=1".to_owned())
+        }
     }
 
     async fn ask(address: SocketAddr, request: &str) -> String {
@@ -170,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_three_pages_are_served() {
+    async fn all_pages_are_served() {
         let listener = AdminListener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.address();
         let (stop, stopped) = watch::channel(false);
@@ -180,7 +196,8 @@ mod tests {
             (get("/metrics"), "200", "klamm_up 1\n# EOF\n"),
             (get("/livez"), "200", "alive\n"),
             (get("/readyz"), "503", "broker: Fenced\n"),
-            (get("/other"), "404", "there are /metrics, /livez and /readyz\n"),
+            (get("/metadata"), "200", "offset=1\n"),
+            (get("/other"), "404", "there are /metrics, /livez, /readyz and /metadata\n"),
             (get("/livez").replace("GET", "DELETE"), "405", "only GET\n"),
         ] {
             let told = ask(address, &request).await;

@@ -7,6 +7,7 @@ use klamm_broker::broker::Broker;
 use klamm_broker::lifecycle::BrokerPhase;
 use klamm_controller::{ControllerStatus, QuorumRole};
 use klamm_kafka_api::Front;
+use klamm_metadata::{MetadataProvenance, SnapshotWriter};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -128,6 +129,20 @@ impl NodeView for Observed {
             .to_owned(),
         );
         (is_ready, lines.join("\n"))
+    }
+
+    fn metadata(&self) -> Option<String> {
+        let image = {
+            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            parts.broker.as_ref()?.broker.metadata().image()
+        };
+        // Equal images have equal snapshots, byte for byte.
+        let digest = |(bytes, crc): (usize, u32), part: bytes::Bytes| {
+            (bytes + part.len(), crc32c::crc32c_append(crc, &part))
+        };
+        let (bytes, crc) = SnapshotWriter::new(&image).parts().fold((0, 0), digest);
+        let MetadataProvenance { last_offset, last_epoch } = image.provenance;
+        Some(format!("offset={last_offset} epoch={last_epoch} bytes={bytes} crc32c={crc:08x}"))
     }
 }
 

@@ -5,6 +5,7 @@ use klamm_tests::distribution::Distribution;
 use tokio::time::Instant;
 
 use super::changes::{Change, Changes, Outcome};
+use super::digests::Digests;
 use super::views::{self, View};
 use super::{SECOND, create, three};
 
@@ -32,6 +33,7 @@ async fn run(kills: usize, topics: usize) -> Distribution {
     let mut changes = Changes::start(&cluster, 4);
     changes.first_accepted_after(Instant::now()).await;
     let mut times = Distribution::default();
+    let mut digests = Digests::default();
     for _ in 0..kills {
         let active = cluster.active_controller().await.unwrap();
         let moment = Instant::now();
@@ -39,8 +41,11 @@ async fn run(kills: usize, topics: usize) -> Distribution {
         times.add(changes.first_accepted_after(moment).await - moment);
         cluster.node(active).restart().unwrap();
         cluster.wait_ready().await.unwrap();
+        digests.collect(&cluster).await;
     }
     let changes = changes.stop().await;
+    digests.settle(&cluster).await;
+    assert!(digests.compared >= 2, "{digests:?}");
     let view = views::agreed(&cluster).await;
     assert_eq!(view.topics.keys().filter(|name| name.starts_with("before-")).count(), topics);
     check(&changes, &view);

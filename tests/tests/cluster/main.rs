@@ -9,6 +9,7 @@ mod broker_kill;
 mod changes;
 mod chaos;
 mod controller_kill;
+mod digests;
 mod elect;
 mod pause;
 mod verbs;
