@@ -36,7 +36,8 @@ impl NodeProcess {
         let log: File = open().map_err(HarnessError::io("open a node's log"))?;
         let errors = log.try_clone().map_err(HarnessError::io("open a node's log"))?;
         let mut command = Command::new(&self.program);
-        command.arg("server").arg("--config").arg(self.home.join("server.properties"));
+        // The node ends when its standard input does, so that it does not outlive a test that is killed.
+        command.args(["server", "--stop-with-stdin", "--config"]).arg(self.home.join("server.properties"));
         // A developer's own settings are not the test's.
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("KAFKA_") {
@@ -44,7 +45,7 @@ impl NodeProcess {
             }
         }
         command.env("CLUSTER_ID", CLUSTER_ID).current_dir(&self.home);
-        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        command.stdin(Stdio::piped()).stdout(log).stderr(errors);
         let child = command.spawn().map_err(HarnessError::io(format!("start {}", self.program.display())))?;
         self.child = Some(child);
         Ok(())
