@@ -9,7 +9,7 @@ mod probe;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use leader_watch::LeaderWatch;
-pub(crate) use probe::{Probe, is_refused_twice, probe, probe_any};
+pub(crate) use probe::{Probe, is_refused_twice, probe, probe_dying};
 
 /// The term whose leader this node knows to be dead, if it knows of one.
 #[derive(Debug, Default)]

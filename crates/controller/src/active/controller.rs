@@ -18,7 +18,7 @@ use super::quorum::{QuorumView, VoterChange, broker_view, view};
 use super::sessions::SessionEvent;
 use crate::ControllerError;
 use crate::clock::{Clock, wall_clock};
-use crate::detection::{Probe, probe_any};
+use crate::detection::{Probe, probe_dying};
 use crate::raft::{LogId, Raft, ServerMetrics, WatchReceiver as _};
 use crate::status::ControllerStatus;
 
@@ -235,7 +235,7 @@ impl ActiveController {
         let wait = u64::try_from(order.at.millis_since(self.now())).unwrap_or(0);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(wait)).await;
-            let evidence = match probe_any(&order.addresses).await {
+            let evidence = match probe_dying(&order.addresses).await {
                 Probe::Refused => Evidence::ProbeRefused,
                 Probe::Answered => Evidence::Answered,
                 Probe::Unknown => return,

@@ -11,6 +11,9 @@ const PROBE_PAUSE: Duration = Duration::from_millis(10);
 /// How long an answer may take: one that takes longer proves nothing.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 
+/// Between the probes of one that still answers, in milliseconds.
+const DYING_PAUSES_MS: [u64; 4] = [10, 30, 60, 120];
+
 /// What a probe found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Probe {
@@ -50,6 +53,20 @@ pub(crate) async fn probe_any(addresses: &[NodeAddress]) -> Probe {
     outcome
 }
 
+/// As [`probe_any`], again after pauses for as long as nobody refuses. The kernel takes a dead process apart bit by bit: its
+/// listener may still answer, or break the connection, some time after its streams have ended.
+pub(crate) async fn probe_dying(addresses: &[NodeAddress]) -> Probe {
+    let mut outcome = probe_any(addresses).await;
+    for pause in DYING_PAUSES_MS {
+        if outcome == Probe::Refused {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        outcome = probe_any(addresses).await;
+    }
+    outcome
+}
+
 /// Whether two probes, a pause apart, were both refused.
 pub(crate) async fn is_refused_twice(address: &NodeAddress) -> bool {
     if probe(address).await != Probe::Refused {
@@ -78,5 +95,20 @@ mod tests {
         assert_eq!(probe_any(&[gone.clone(), address.clone()]).await, Probe::Answered);
         assert_eq!(probe_any(std::slice::from_ref(&gone)).await, Probe::Refused);
         assert_eq!(probe_any(&[]).await, Probe::Unknown, "nobody to ask proves nothing");
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_outlives_its_streams_a_little_is_found_out() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = NodeAddress::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let probed = probe_dying(std::slice::from_ref(&address));
+        let dies = async {
+            let answered = listener.accept().await;
+            drop((answered, listener));
+        };
+        assert_eq!(tokio::join!(probed, dies).0, Probe::Refused);
+        let lives = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = NodeAddress::new("127.0.0.1", lives.local_addr().unwrap().port());
+        assert_eq!(probe_dying(&[address]).await, Probe::Answered);
     }
 }
