@@ -24,6 +24,7 @@ use klamm_rpc::Deadline;
 use klamm_types::BrokerEpoch;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::controller_client::{ControllerClient, ControllerError};
@@ -107,10 +108,17 @@ pub struct BrokerLifecycle {
 struct Shared {
     state: watch::Sender<BrokerState>,
     wishes: watch::Sender<Wishes>,
-    /// How long the session lasts from the last answer on; noted with every answer.
-    session: watch::Sender<Duration>,
+    /// When a controller last answered, and how long the session lasts from then on.
+    heard: watch::Sender<Heard>,
     refusal: std::sync::OnceLock<ControllerError>,
     task: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A sign of life of a controller.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    at: Instant,
+    session: Duration,
 }
 
 /// The broker was not released in time.
@@ -130,7 +138,7 @@ impl BrokerLifecycle {
         let shared = Arc::new(Shared {
             state: watch::Sender::new(state),
             wishes: watch::Sender::default(),
-            session: watch::Sender::new(SESSION_DEFAULT),
+            heard: watch::Sender::new(Heard { at: Instant::now(), session: SESSION_DEFAULT }),
             refusal: std::sync::OnceLock::new(),
             task: std::sync::Mutex::new(None),
         });
@@ -182,17 +190,21 @@ impl BrokerLifecycle {
     ///
     /// # Errors
     /// [`NotReleased`] if that takes longer than the deadline, or if no controller answers for as long as a session
-    /// lasts: the quorum may have been stopped before. The broker may exit all the same: others then learn of it as of a
-    /// crash.
+    /// lasts: the quorum may have been stopped before. Asked again, it then says so at once. The broker may exit all the
+    /// same: others then learn of it as of a crash.
     pub async fn shut_down(&self, deadline: Deadline) -> Result<(), NotReleased> {
-        let mut answers = self.shared.session.subscribe();
-        self.shared.wishes.send_if_modified(|wishes| !std::mem::replace(&mut wishes.shutdown, true));
+        let is_new =
+            self.shared.wishes.send_if_modified(|wishes| !std::mem::replace(&mut wishes.shutdown, true));
+        if is_new {
+            self.shared.heard.send_modify(|heard| heard.at = Instant::now());
+        }
+        let mut answers = self.shared.heard.subscribe();
         let done = |state: BrokerState| matches!(state.phase, BrokerPhase::Released | BrokerPhase::Refused);
         let abandoned = async {
             loop {
-                let patience = *answers.borrow_and_update();
+                let Heard { at, session } = *answers.borrow_and_update();
                 // The sender lives as long as `self`: only time runs out.
-                if !matches!(tokio::time::timeout(patience, answers.changed()).await, Ok(Ok(()))) {
+                if !matches!(tokio::time::timeout_at(at + session, answers.changed()).await, Ok(Ok(()))) {
                     return;
                 }
             }
@@ -263,8 +275,8 @@ impl Life {
             self.state.set(BrokerPhase::Fenced, epoch);
             self.options.incarnations.begin(epoch).await;
             let mut streams = SessionStreams::new(&self.options, &registered, self.wishes.clone());
-            let heard = |phase, timeout| {
-                self.state.session.send_replace(timeout);
+            let heard = |phase, session| {
+                self.state.heard.send_replace(Heard { at: Instant::now(), session });
                 self.state.set(phase, epoch);
             };
             let end = streams.run(heard).await;

@@ -51,6 +51,8 @@ struct Follower {
     cache: Arc<MetadataCache>,
     feed: Feed,
     publishers: Vec<Box<dyn MetadataPublisher>>,
+    /// Who was followed last.
+    followed: Option<NodeAddress>,
 }
 
 enum Ended {
@@ -67,7 +69,7 @@ impl MetadataLoader {
     #[must_use]
     pub fn new(client: ControllerClient, cache: Arc<MetadataCache>) -> Self {
         let feed = Feed::new(cache.image());
-        Self { client, follower: Follower { cache, feed, publishers: Vec::new() } }
+        Self { client, follower: Follower { cache, feed, publishers: Vec::new(), followed: None } }
     }
 
     /// The same, with one more publisher after those that it has.
@@ -161,7 +163,12 @@ impl Follower {
             if std::mem::take(&mut is_new) {
                 backoff.reset();
                 let applied = self.feed.provenance().last_offset;
-                info!(controller = %address, %applied, "following the metadata");
+                if self.followed.as_ref() == Some(address) {
+                    debug!(controller = %address, %applied, "following the metadata again");
+                } else {
+                    info!(controller = %address, %applied, "following the metadata");
+                    self.followed = Some(address.clone());
+                }
             }
             let (back, outcome) = self.take(event).await;
             self = back;
