@@ -57,6 +57,8 @@ async fn produce(
         if let Ok(Ok(appended)) = answer {
             let previous = acknowledged.lock().unwrap().insert(appended.base_offset.0, value);
             assert_eq!(previous, None, "two records at {}", appended.base_offset);
+        } else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 }
