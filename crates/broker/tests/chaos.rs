@@ -50,7 +50,7 @@ async fn produce(
         };
         count += 1;
         let value = format!("{name}-{count}");
-        let options = AppendOptions { timeout: Duration::from_millis(500), ..options(Acks::All) };
+        let options = AppendOptions { timeout: Duration::from_millis(200), ..options(Acks::All) };
         let pending = leader.append(batch(&[&value]), &options);
         // A broker whose process has ended answers nobody.
         let answer = tokio::time::timeout(2 * options.timeout, pending.done()).await;
@@ -111,7 +111,12 @@ async fn run(seed: u64) {
         producers.spawn(produce(name, network, Arc::clone(&acknowledged), Arc::clone(&stop)));
     }
     for _ in 0..ROUNDS {
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        // Whatever happened before: records are taken again.
+        let before = acknowledged.lock().unwrap().len();
+        until("appends are acknowledged", || {
+            (acknowledged.lock().unwrap().len() >= before + 10).then_some(())
+        })
+        .await;
         let id = NODES[random.below(3)];
         match random.below(4) {
             0 => power_cut(&mut cluster, id).await,
@@ -156,7 +161,6 @@ async fn run(seed: u64) {
 }
 
 async fn check(cluster: &Cluster, acknowledged: &BTreeMap<i64, String>) {
-    assert!(acknowledged.len() > 20, "only {} appends were acknowledged", acknowledged.len());
     let end = until("somebody leads", || {
         let ends = NODES.map(|id| cluster.partition(id));
         let leader = ends.iter().find(|partition| partition.role().is_leader)?;
