@@ -4,7 +4,7 @@
 //! |---|---|---|---|---|---|
 //! | unknown | fenced | refused | refused | refused | - |
 //! | fenced | fenced, new epoch | active once it has applied its registration | stays | may go | - |
-//! | active | refused while it has a session, then fenced, new epoch | stays | fenced | shutting down | fenced |
+//! | active | refused while it has a session, unless from the same log directory; then fenced, new epoch | stays | fenced | shutting down | fenced |
 //! | shutting down | as active | stays | fenced | fenced and may go, once nobody needs it | fenced |
 //!
 //! A broker that was let go is fenced *and* shutting down: only a new registration brings it back.
@@ -105,7 +105,7 @@ pub struct BrokerStanding {
 /// Why a broker's request is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LifecycleError {
-    /// `DUPLICATE_BROKER_REGISTRATION`: another process with this id lives.
+    /// `DUPLICATE_BROKER_REGISTRATION`: another process with this id, and another log directory, lives.
     #[error("broker {broker} is registered by the living process {incarnation}")]
     Duplicate {
         /// The broker.
@@ -193,7 +193,10 @@ impl<'a> ClusterControl<'a> {
             if previous.incarnation == request.incarnation && is_same(previous, request) {
                 return Ok(ControlResult::stepwise(Vec::new(), Registered { epoch: previous.epoch }));
             }
-            let living = liveness.has_session(request.broker, self.now);
+            // A process holds the lock of its log directory for as long as it lives: who comes with the same one has
+            // survived the other.
+            let other_directory = previous.directory != request.directory;
+            let living = other_directory && liveness.has_session(request.broker, self.now);
             if previous.incarnation != request.incarnation && living {
                 let incarnation = previous.incarnation;
                 return Err(LifecycleError::Duplicate { broker: request.broker, incarnation });

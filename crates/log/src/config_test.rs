@@ -271,7 +271,8 @@ fn broker_names_are_kafkas() {
     ] {
         assert_eq!(name(same), Some(same));
     }
-    for none in ["remote.storage.enable", "leader.replication.throttled.replicas", "write.caching"] {
+    assert_eq!(name("write.caching"), Some("klamm.write.caching"), "ours, so it says whose it is");
+    for none in ["remote.storage.enable", "leader.replication.throttled.replicas"] {
         assert_eq!(name(none), None);
     }
 }

@@ -65,7 +65,8 @@ fn impossible_registrations_are_refused() {
 #[test]
 fn a_second_process_waits_for_the_session_of_the_first() {
     let mut cluster = Cluster::new(1);
-    let second = cluster.register_request(1, RecoveryVerdict::CrashedDurable);
+    let mut second = cluster.register_request(1, RecoveryVerdict::CrashedDurable);
+    second.directory = DirectoryId([77; 16]);
     let error = cluster.register(&second).expect_err("the first lives");
     assert_eq!(error.refusal(), Refusal::DuplicateBrokerRegistration);
     assert!(error.is_retryable());
@@ -73,6 +74,17 @@ fn a_second_process_waits_for_the_session_of_the_first() {
     let old = cluster.epoch(1);
     let new = cluster.register(&second).expect("the first is silent");
     assert!(new > old);
+    assert!(cluster.heartbeat_as(1, old, false, false).is_err(), "the first has been replaced");
+}
+
+#[test]
+fn who_comes_with_the_log_directory_of_the_first_need_not_wait() {
+    let mut cluster = Cluster::new(3);
+    let old = cluster.epoch(1);
+    let second = cluster.register_request(1, RecoveryVerdict::CrashedDurable);
+    let new = cluster.register(&second).expect("the first has let go of the directory's lock");
+    assert!(new > old);
+    assert!(cluster.image.cluster.broker(b(1)).expect("registered").fenced);
     assert!(cluster.heartbeat_as(1, old, false, false).is_err(), "the first has been replaced");
 }
 

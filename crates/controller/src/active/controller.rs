@@ -24,6 +24,8 @@ use crate::status::ControllerStatus;
 
 /// How often silence is looked for; control wants it at least every 200 ms.
 const TICK: Duration = Duration::from_millis(50);
+/// Between the probes of a suspect that did not refuse the last ones.
+const PROBE_AGAIN: Duration = Duration::from_millis(250);
 /// How long a change of voters may hold up everything else.
 const VOTER_CHANGE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -214,6 +216,7 @@ impl ActiveController {
             }
             SessionEvent::Ended { broker, epoch, stream } => {
                 if leading.sessions.end(broker, epoch, stream) {
+                    tracing::info!(%broker, %epoch, "a broker's session stream has ended");
                     self.on_evidence(broker, epoch, Evidence::StreamEnded).await;
                 }
             }
@@ -229,19 +232,25 @@ impl ActiveController {
         }
     }
 
-    /// Probes beside the task; what it finds comes back as evidence.
+    /// Probes beside the task, for as long as a session lasts: a refusal comes back as evidence. Answers are none, as
+    /// the listener may be that of the next process; that the broker is back shows in its stream.
     fn probe(&self, order: ProbeOrder) {
         let handle = self.handle.clone();
         let wait = u64::try_from(order.at.millis_since(self.now())).unwrap_or(0);
+        let lasts = Duration::from_millis(u64::from(self.settings.control.session_timeout_ms));
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(wait)).await;
-            let evidence = match probe_dying(&order.addresses).await {
-                Probe::Refused => Evidence::ProbeRefused,
-                Probe::Answered => Evidence::Answered,
-                Probe::Unknown => return,
-            };
-            // With a full mailbox the broker's silence will tell.
-            let _ = handle.evidence(order.broker, order.epoch, evidence);
+            let end = tokio::time::Instant::now() + lasts;
+            let mut found = probe_dying(&order.addresses).await;
+            while found != Probe::Refused && tokio::time::Instant::now() < end {
+                tracing::debug!(broker = %order.broker, ?found, "a suspect is probed again");
+                tokio::time::sleep(PROBE_AGAIN).await;
+                found = probe_dying(&order.addresses).await;
+            }
+            if found == Probe::Refused {
+                // With a full mailbox the broker's silence will tell.
+                let _ = handle.evidence(order.broker, order.epoch, Evidence::ProbeRefused);
+            }
         });
     }
 

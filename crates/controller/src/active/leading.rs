@@ -38,6 +38,9 @@ pub(crate) struct Leading {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct OutOfStep;
 
+/// When a broker that looked dead among too many is looked at again: the brake allows a minority in each second.
+const BRAKED_MS: i64 = 1_000;
+
 /// A broker that is to be probed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ProbeOrder {
@@ -196,12 +199,14 @@ impl Leading {
         match self.liveness.on_evidence(image, broker, epoch, evidence, now) {
             Suspicion::None => {}
             Suspicion::Braked => {
-                tracing::warn!(%broker, "looks dead, but too many do: only its silence counts");
+                tracing::warn!(%broker, "looks dead, but too many do: it is looked at again in a second");
+                return Ok(self.probe_order(broker, epoch, now.plus_millis(BRAKED_MS)));
             }
             Suspicion::Probe { at } => return Ok(self.probe_order(broker, epoch, at)),
             Suspicion::Dead => {
                 let fenced = Self::cluster(&self.appender, &settings.control, now).fence(broker);
-                if self.carry_out(fenced).await?.is_some() {
+                let is_news = !fenced.records.is_empty();
+                if self.carry_out(fenced).await?.is_some() && is_news {
                     tracing::warn!(%broker, ?evidence, "fenced: its process is gone");
                 }
             }

@@ -292,7 +292,8 @@ fn stale_epochs_are_refused() {
     assert_eq!(answer.sequence, 7);
     let Some(R::Refusal(refusal)) = answer.result else { panic!("{answer:?}") };
     assert_eq!(refusal.code, pb::RefusalCode::StaleBrokerEpoch as i32);
-    let second = register_request(11, 1);
+    let second =
+        pb::RegisterRequest { directory_id: bytes::Bytes::from_static(&[9; 16]), ..register_request(11, 1) };
     let refusal = cluster.register(second).unwrap_err();
     assert_eq!(refusal.code, pb::RefusalCode::DuplicateBrokerRegistration as i32);
     let request = pb::AlterPartitionRequest {

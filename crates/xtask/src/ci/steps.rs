@@ -78,7 +78,7 @@ fn tidy(context: &Context<'_>) -> anyhow::Result<()> {
 
 fn test(context: &Context<'_>) -> anyhow::Result<()> {
     let mut command = cargo(&context.workspace.root);
-    command.args(["test", "--workspace", "--tests", "--locked"]);
+    command.args(["test", "--workspace", "--tests", "--locked", "--no-fail-fast"]);
     run(context.skips.pass_to(&mut command))
 }
 
