@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take on a starved machine.
@@ -31,10 +32,19 @@ fn server(settings: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Ports that were free a moment ago, all different.
+/// Ports on loopback that nobody listens on, and that no other test of this process was given. They lie below the range
+/// from which the system takes the ports of outgoing connections, which might otherwise be in the way.
 fn ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 8_000;
+    let offset = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
+    [(); N].map(|()| {
+        let mut candidates = std::iter::repeat_with(|| {
+            FIRST + (offset + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT
+        });
+        candidates.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
+    })
 }
 
 /// A node that is broker and controller, alone.
