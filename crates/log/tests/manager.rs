@@ -166,6 +166,22 @@ fn a_deleted_partition_is_gone_at_once_and_off_the_disk_later() {
 }
 
 #[test]
+fn what_is_set_aside_stays_on_the_disk_and_out_of_the_way() {
+    let fs = MemoryFs::new();
+    let (manager, _) = open(&fs, &["/a"]);
+    append(&create(&manager, 0)).unwrap();
+    let place = manager.set_aside(&partition(0)).unwrap();
+    assert!(place.to_str().unwrap().ends_with("-stray"), "{place:?}");
+    assert!(manager.get(&partition(0)).is_none());
+    assert_eq!(create(&manager, 0).log_end_offset(), Offset(0));
+    manager.tick(NOW.plus_millis(1_000_000)).unwrap();
+    drop(manager);
+    let (manager, report) = open(&fs, &["/a"]);
+    assert_eq!(manager.logs().len(), 1);
+    assert!(!fs.list(&place).unwrap().is_empty(), "its files are still there: {report:?}");
+}
+
+#[test]
 fn a_partition_made_again_inherits_nothing() {
     for orderly in [true, false] {
         let fs = MemoryFs::new();

@@ -61,7 +61,7 @@ impl ReplicaManager {
         }
         self.give_up_unassigned(image);
         self.step(&MetadataDelta::between(MetadataImage::empty(), image.clone()), image, true);
-        self.delete_strays(image);
+        self.set_strays_aside(image);
         self.has_settings.store(true, Ordering::Release);
     }
 
@@ -87,7 +87,7 @@ impl ReplicaManager {
         }
     }
 
-    /// Ends the replicas that the image does not give to this broker; their logs go as strays.
+    /// Ends the replicas that the image does not give to this broker; their logs are set aside as strays.
     fn give_up_unassigned(&self, image: &MetadataImage) {
         let node = self.config.node_id;
         let is_mine = |key: &Key| {
@@ -126,8 +126,9 @@ impl ReplicaManager {
         }
     }
 
-    /// Deletes the logs that the image gives to nobody here: they were deleted or moved while the broker was away.
-    fn delete_strays(&self, image: &MetadataImage) {
+    /// Sets aside the logs that the image gives to nobody here: they were deleted or moved while the broker was away, or
+    /// the metadata was lost and they are all that is left.
+    fn set_strays_aside(&self, image: &MetadataImage) {
         for log in self.logs().logs() {
             let name = log.partition();
             let topic = image.topics.topic_by_name(&name.topic);
@@ -136,8 +137,14 @@ impl ReplicaManager {
             let is_stray = key.is_none_or(|key| !hosted.contains_key(&key));
             drop(hosted);
             if is_stray {
-                tracing::warn!(partition = %name, "a log belongs to no replica of this broker");
-                self.delete_log(name);
+                match self.logs().set_aside(name) {
+                    Ok(place) => tracing::warn!(
+                        partition = %name,
+                        kept = %place.display(),
+                        "a log belongs to no replica of this broker: remove it if the partition was deleted or moved"
+                    ),
+                    Err(error) => tracing::error!(partition = %name, %error, "cannot set a stray log aside"),
+                }
             }
         }
     }

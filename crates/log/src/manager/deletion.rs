@@ -1,4 +1,4 @@
-//! Deleting partitions: out of sight at once, off the disk later.
+//! Deleting partitions: out of sight at once, off the disk later; and setting aside what nobody knows.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -9,9 +9,13 @@ use uuid::Uuid;
 use super::{LogManager, ManagerError};
 use crate::error::{Describe as _, LogError};
 use crate::fs::LogFs;
+use crate::log::Log;
 
 /// Ends the name of a partition's directory that waits for its removal.
 const DELETED: &str = "-delete";
+
+/// Ends the name of a partition's directory that was set aside.
+const STRAY: &str = "-stray";
 
 /// The longest name that file systems allow, in bytes.
 const NAME_LEN_MAX: usize = 255;
@@ -31,18 +35,38 @@ impl LogManager {
     /// # Errors
     /// [`ManagerError::Unknown`]; the disk's errors. A full disk is none.
     pub fn delete(&self, partition: &TopicPartition, now: Timestamp) -> Result<(), ManagerError> {
+        self.take_away(partition, DELETED, |log, path| {
+            let delay_ms = log.config().file_delete_delay_ms;
+            let deleted = DeletedDir { since: now, delay_ms, path };
+            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).push(deleted);
+        })
+    }
+
+    /// Takes a log that belongs to no replica out of the way, as Kafka does: its directory is renamed to end with
+    /// `-stray`, and stays until somebody removes it. What looks like a leftover may be all that is left, if it
+    /// was the metadata that was lost. Returns where the directory is now.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete).
+    pub fn set_aside(&self, partition: &TopicPartition) -> Result<PathBuf, ManagerError> {
+        let mut place = PathBuf::new();
+        self.take_away(partition, STRAY, |_, path| place = path)?;
+        Ok(place)
+    }
+
+    fn take_away(
+        &self,
+        partition: &TopicPartition,
+        ending: &str,
+        taken: impl FnOnce(&Log, PathBuf),
+    ) -> Result<(), ManagerError> {
         let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let log = self.get(partition).ok_or_else(|| ManagerError::Unknown(partition.clone()))?;
         let dir = Arc::clone(log.log_dir());
         dir.check().map_err(LogError::Offline)?;
-        let path = log.mark_deleted(&deleted_name(partition)).map_err(LogError::Storage)?;
-        let delay_ms = log.config().file_delete_delay_ms;
+        let path = log.mark_deleted(&name_out_of_the_way(partition, ending)).map_err(LogError::Storage)?;
         self.logs.write().unwrap_or_else(PoisonError::into_inner).remove(partition);
-        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).push(DeletedDir {
-            since: now,
-            delay_ms,
-            path,
-        });
+        taken(&log, path);
         // What the directory's files say of this partition must not be taken for another's of the same name.
         match self.managed(&dir).map(|managed| self.write_checkpoints(managed)) {
             // The next tick tries again, and a partition of that name is not made before.
@@ -68,9 +92,10 @@ impl LogManager {
     }
 }
 
-/// The name of a deleted partition's directory: unique, so that the partition can be made and deleted again meanwhile.
-fn deleted_name(partition: &TopicPartition) -> String {
-    let suffix = format!("-{}.{}{DELETED}", partition.partition, Uuid::new_v4().simple());
+/// The name of the directory of a partition that was taken away: unique, so that the partition can be made and taken away
+/// again meanwhile.
+fn name_out_of_the_way(partition: &TopicPartition, ending: &str) -> String {
+    let suffix = format!("-{}.{}{ending}", partition.partition, Uuid::new_v4().simple());
     let topic = partition.topic.as_str();
     let kept = topic.len().min(NAME_LEN_MAX - suffix.len());
     format!("{}{suffix}", &topic[..kept])
