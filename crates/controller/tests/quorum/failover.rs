@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::fixture::*;
 
-fn report(what: &str, mut times: Vec<Duration>) {
+pub(crate) fn report(what: &str, mut times: Vec<Duration>) {
     times.sort();
     let at = |share: usize| times[(times.len() - 1) * share / 100];
     println!(

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_control::{ConfigRefusal, ConfigSchema};
 use klamm_controller::{Controller, ControllerOptions, ControllerStatus, RaftTiming, StartError, Voter};
-use klamm_log::fs::{LogFs, MemoryFs};
+use klamm_log::fs::{LogFs, MemoryFs, RealFs};
 use klamm_log::{FileCache, LogDir};
 use klamm_metadata::{
     ConfigResource, MetadataDelta, MetadataImage, MetadataProvenance, SnapshotReader, SnapshotWriter,
@@ -21,6 +21,7 @@ use klamm_rpc::stubs::controller::v1::quorum_client::QuorumClient;
 use klamm_rpc::stubs::metadata::v1::metadata_feed_client::MetadataFeedClient;
 use klamm_rpc::{ChannelPool, Deadline, Lane, NodeAddress, RpcError, ServerConfig, serve};
 use klamm_types::{BrokerId, Offset};
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -112,6 +113,8 @@ pub(crate) struct Cluster {
     pub(crate) nodes: BTreeMap<i32, Node>,
     pub(crate) addresses: BTreeMap<i32, NodeAddress>,
     pub(crate) disks: BTreeMap<i32, MemoryFs>,
+    /// Where nodes write instead if what they keep on disks must not be taken for their memory.
+    real_disks: Option<TempDir>,
     pub(crate) founders: Vec<i32>,
     /// Changes the options that nodes are started with from now on.
     pub(crate) adjust: fn(&mut ControllerOptions),
@@ -132,10 +135,20 @@ impl Cluster {
     }
 
     pub(crate) fn start_with(count: i32, adjust: fn(&mut ControllerOptions)) -> Self {
+        Self::start_on(None, count, adjust)
+    }
+
+    /// The same in directories of the operating system, which end with the cluster.
+    pub(crate) fn start_on_real_disks(count: i32, adjust: fn(&mut ControllerOptions)) -> Self {
+        Self::start_on(Some(tempfile::tempdir().unwrap()), count, adjust)
+    }
+
+    fn start_on(real_disks: Option<TempDir>, count: i32, adjust: fn(&mut ControllerOptions)) -> Self {
         let mut cluster = Self {
             nodes: BTreeMap::new(),
             addresses: (1..=count).map(|id| (id, free_address())).collect(),
             disks: (1..=count).map(|id| (id, disk())).collect(),
+            real_disks,
             founders: (1..=count).collect(),
             adjust,
             channels: ChannelPool::default(),
@@ -153,9 +166,20 @@ impl Cluster {
         self.disks.insert(id, disk());
     }
 
+    /// The directory of a node on a real disk.
+    pub(crate) fn real_directory(&self, id: i32) -> Option<PathBuf> {
+        let path = self.real_disks.as_ref()?.path().join(id.to_string());
+        std::fs::create_dir_all(&path).unwrap();
+        Some(path)
+    }
+
     pub(crate) fn options(&self, id: i32) -> ControllerOptions {
         let voter = |id: &i32| Voter { id: BrokerId(*id), address: self.addresses[id].clone() };
-        let log_dir = LogDir::new(Arc::new(self.disks[&id].clone()), Path::new("/data"), FileCache::new(100));
+        let memory = || Arc::new(self.disks[&id].clone());
+        let log_dir = match self.real_directory(id) {
+            Some(path) => LogDir::new(Arc::new(RealFs), &path, FileCache::new(100)),
+            None => LogDir::new(memory(), Path::new("/data"), FileCache::new(100)),
+        };
         let voters = self.founders.iter().map(voter).collect();
         let mut options =
             ControllerOptions::new(CLUSTER, BrokerId(id), voters, log_dir, Arc::new(AnySetting));

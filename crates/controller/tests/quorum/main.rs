@@ -9,4 +9,5 @@ mod failover;
 mod feed;
 mod fixture;
 mod refusals;
+mod size;
 mod voters;
