@@ -225,7 +225,9 @@ fn raft_config(options: &ControllerOptions) -> Result<Config, StartError> {
         election_timeout_max: u64::from(election_timeout_max_ms),
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
-        allow_log_reversion: Some(false),
+        // A follower that comes back with less than it had acknowledged is sent everything again. To go on with what is
+        // remembered of it would count records that nobody has.
+        allow_log_reversion: Some(true),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
         max_in_snapshot_log_to_keep: options.snapshot_entries / 2,
         replication_lag_threshold: options.snapshot_entries.saturating_mul(2).max(1_000),

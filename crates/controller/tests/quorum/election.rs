@@ -51,6 +51,29 @@ fn a_follower_that_was_away_deposes_nobody() {
 }
 
 #[test]
+fn a_follower_that_comes_back_without_its_disk_is_filled_again_and_harms_no_leader() {
+    let mut cluster = Cluster::start(3);
+    for n in 0..20 {
+        accepted(cluster.submit(set("m", "k", &n.to_string())));
+    }
+    let active = cluster.active();
+    let follower = (1..=3).find(|id| *id != active).unwrap();
+    cluster.kill(follower);
+    let meanwhile = accepted(cluster.submit(set("m", "k", "meanwhile")));
+    cluster.disks.insert(follower, disk());
+    cluster.start_node(follower);
+    cluster.wait_for(follower, |status| status.committed_end_offset > meanwhile);
+    let last = accepted(cluster.submit(set("m", "k", "after")));
+    for id in 1..=3 {
+        let status = cluster.wait_for(id, |status| status.committed_end_offset > last);
+        assert_eq!(status.failure, None, "node {id}");
+    }
+    let images: Vec<_> =
+        (1..=3).map(|id| bytes(&cluster.image(id, MetadataImage::empty(), last).0)).collect();
+    assert!(images.iter().all(|image| *image == images[0]));
+}
+
+#[test]
 fn a_leader_that_reaches_no_quorum_resigns() {
     let mut cluster = Cluster::start(3);
     accepted(cluster.submit(set("m", "k", "v")));
