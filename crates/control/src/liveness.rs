@@ -21,7 +21,7 @@ pub enum Evidence {
     ProbeRefused,
     /// Another broker's fetch stream from it has ended.
     PeerStreamEnded,
-    /// A probe was answered, or the broker's stream is back.
+    /// The broker's stream is back. An answered probe is none: the next process may listen on the port.
     Answered,
 }
 
