@@ -177,6 +177,11 @@ fn open_store(
 ) -> Result<(LogStore, Arc<SnapshotStore>), StartError> {
     let (store, report) = LogStore::open(LogStoreOptions { segment_bytes, log_dir: Arc::clone(&log_dir) })?;
     tracing::info!(?report, "the metadata log is open");
+    if report.batches_after_tear {
+        tracing::error!(
+            "whole entries stood behind damage in the metadata log and were cut off: accepted changes may be gone"
+        );
+    }
     let snapshots = SnapshotStore::open(log_dir, store.directory())?;
     Ok((store, Arc::new(snapshots)))
 }

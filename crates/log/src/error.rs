@@ -221,6 +221,12 @@ pub enum LogError {
     /// The log has been deleted.
     #[error("partition {0} has been deleted")]
     Deleted(TopicPartition),
+    /// Another process holds the lock of a log directory.
+    #[error("{path} is in use by another process: stop that, or give another directory")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A small file that cannot be rebuilt does not read as what it should be.
     #[error("{path} is damaged: {reason}")]
     Damaged {

@@ -214,10 +214,7 @@ impl LogManager {
         let file = path.join(".lock");
         match self.fs.try_lock(&file).describe("lock", &file)? {
             Some(lock) => Ok(Lock(lock)),
-            None => Err(LogError::Damaged {
-                path: file,
-                reason: "another process holds the directory's lock".to_owned(),
-            }),
+            None => Err(LogError::InUse { path: path.to_owned() }),
         }
     }
 
