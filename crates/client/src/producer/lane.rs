@@ -38,6 +38,10 @@ struct Identity {
     id: ProducerId,
     epoch: ProducerEpoch,
     next_sequence: i32,
+    /// Whether the leader has taken a batch, and so knows which sequence number comes next. A broker that has never
+    /// seen a producer takes any number from it (KIP-360): one that refuses the first batch, because it is about to
+    /// learn that it leads, and takes the second would have lost their order.
+    is_known: bool,
 }
 
 pub(super) struct Lane {
@@ -88,7 +92,7 @@ impl Lane {
                 self.retry(error, false).await;
                 continue;
             }
-            let has_room = self.window.len() < self.options.in_flight_max;
+            let has_room = self.window.len() < self.window_max();
             if has_room && let Some(item) = self.carried.take() {
                 self.gather(item).await;
                 continue;
@@ -99,6 +103,14 @@ impl Lane {
                 Some(item) = self.records.recv(), if has_room => self.gather(item).await,
                 else => {}
             }
+        }
+    }
+
+    /// How many batches may be under way: one, until the leader knows the producer.
+    fn window_max(&self) -> usize {
+        match &self.identity {
+            Some(identity) if !identity.is_known => 1,
+            _ => self.options.in_flight_max,
         }
     }
 
@@ -184,6 +196,7 @@ impl Lane {
                         id: ProducerId(answer.producer_id),
                         epoch: ProducerEpoch(answer.producer_epoch),
                         next_sequence: 0,
+                        is_known: false,
                     });
                     return Ok(());
                 }
@@ -242,6 +255,9 @@ impl Lane {
 
     fn complete(&mut self, answer: &PartitionProduceResponse) {
         self.backoff = None;
+        if let Some(identity) = &mut self.identity {
+            identity.is_known = true;
+        }
         if let Some(batch) = self.window.pop() {
             batch.complete(answer);
         }

@@ -217,8 +217,8 @@ impl State {
             if let Some((.., base)) = own.clone().find(|(_, f, l, _)| (*f, *l) == (first, last)) {
                 return Ok(*base);
             }
-            let expected = own.next_back().map_or(0, |(_, _, last, _)| last + 1);
-            if first != expected {
+            // It takes any number from a producer that it has not seen.
+            if own.next_back().is_some_and(|(_, _, last, _)| first != last + 1) {
                 return Err(ErrorCode::OutOfOrderSequenceNumber);
             }
         }
