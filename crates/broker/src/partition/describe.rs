@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use klamm_log::ProducerEntry;
 use klamm_types::{Offset, ProducerId};
 
-use super::{NotServing, PartitionHandle, ReadFrom};
+use super::{NotServing, PartitionHandle};
 
 /// The log of a partition, as DescribeLogDirs shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,12 +35,19 @@ impl PartitionHandle {
         }
     }
 
-    /// The producers that the log remembers, by id (DescribeProducers, KIP-664). Only the leader tells.
+    /// The producers that the log remembers, by id (DescribeProducers, KIP-664). Every replica tells what it knows: it is
+    /// by comparing them that a transaction is found which hangs on one of them.
     ///
     /// # Errors
-    /// [`NotServing`].
+    /// [`NotServing`], if the log is out of service or the replica no longer this broker's.
     pub fn describe_producers(&self) -> Result<Vec<(ProducerId, ProducerEntry)>, NotServing> {
-        self.shared.role.load().check(None, ReadFrom::Leader)?;
+        let role = self.shared.role.load();
+        if role.is_failed {
+            return Err(NotServing::LogFailed);
+        }
+        if !role.is_assigned {
+            return Err(NotServing::NotLeader { leader: role.leader, leader_epoch: role.leader_epoch });
+        }
         Ok(self.shared.log.producers())
     }
 
