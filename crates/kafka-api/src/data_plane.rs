@@ -11,6 +11,7 @@ use klamm_types::{LeaderEpoch, PartitionId, TopicName};
 
 use crate::cluster::Cluster;
 use crate::fetch_session::{FetchSessions, SessionLimits, TopicKey};
+use crate::refused_sequences::RefusedSequences;
 
 /// How long a fetch session is safe from being replaced, Kafka's value.
 const SESSION_PROTECTED_FOR: Duration = Duration::from_secs(120);
@@ -38,6 +39,8 @@ pub struct DataPlane {
     pub(crate) config: DataConfig,
     pub(crate) replicas: Arc<ReplicaManager>,
     pub(crate) sessions: FetchSessions,
+    /// Of producers whose batches were refused for now.
+    pub(crate) refused: RefusedSequences,
     pub(crate) cluster: Arc<Cluster>,
 }
 
@@ -55,7 +58,7 @@ impl DataPlane {
             bytes_max: config.fetch_session_bytes_max,
             protected_for: SESSION_PROTECTED_FOR,
         });
-        Arc::new(Self { config, replicas, sessions, cluster })
+        Arc::new(Self { config, replicas, sessions, refused: RefusedSequences::default(), cluster })
     }
 
     /// The newest metadata.

@@ -62,6 +62,7 @@ mod metrics;
 mod outbox;
 mod partition_codes;
 mod ports;
+mod refused_sequences;
 mod submission;
 mod table;
 

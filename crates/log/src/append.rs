@@ -59,6 +59,18 @@ pub struct PreparedAppend {
     timestamp_type: TimestampType,
     origin: AppendOrigin,
     now: Timestamp,
+    /// With which sequence an unknown producer must begin, if not with any.
+    first_sequence: Option<i32>,
+}
+
+impl PreparedAppend {
+    /// Has the append refused with [`ProducerError::OutOfOrderSequence`](crate::ProducerError) if the log does not know
+    /// the producer and its batch starts at another sequence than `first_sequence`: the caller knows of a batch that
+    /// must come before. With `None` such a producer may begin with any (KIP-360).
+    #[must_use]
+    pub fn beginning_at(self, first_sequence: Option<i32>) -> Self {
+        Self { first_sequence, ..self }
+    }
 }
 
 /// One batch of an append, ready to be written.
@@ -101,7 +113,7 @@ impl Log {
         let config = self.config();
         let Checked { converted, max_timestamps } = check_records(records, &config, origin, now)?;
         let timestamp_type = config.message_timestamp_type;
-        Ok(PreparedAppend { converted, max_timestamps, timestamp_type, origin, now })
+        Ok(PreparedAppend { converted, max_timestamps, timestamp_type, origin, now, first_sequence: None })
     }
 
     /// The rest of [`append_as_leader`](Self::append_as_leader). `records` are those that were prepared.
@@ -114,14 +126,15 @@ impl Log {
         records: &mut [u8],
         epoch: LeaderEpoch,
     ) -> Result<AppendInfo, AppendError> {
-        let PreparedAppend { mut converted, max_timestamps, timestamp_type, origin, now } = prepared;
+        let PreparedAppend { mut converted, max_timestamps, timestamp_type, origin, now, first_sequence } =
+            prepared;
         let records = converted.as_deref_mut().unwrap_or(records);
         let mut writer = self.writer();
         self.check_online()?;
         if let Some(latest) = self.latest_epoch().filter(|latest| epoch < *latest) {
             return Err(AppendError::EpochWentBack { epoch, latest });
         }
-        if let Some(duplicate) = self.check_producers(&writer, records, origin)? {
+        if let Some(duplicate) = self.check_producers(&writer, records, origin, first_sequence)? {
             return Ok(duplicate);
         }
         let append_time = match timestamp_type {
@@ -177,6 +190,7 @@ impl Log {
         writer: &Writer,
         records: &[u8],
         origin: AppendOrigin,
+        first_sequence: Option<i32>,
     ) -> Result<Option<AppendInfo>, AppendError> {
         for batch in Batches::new(records) {
             let batch = batch?;
@@ -184,7 +198,9 @@ impl Log {
                 writer.producers.check_marker(batch.header(), &marker)?;
             } else if origin == AppendOrigin::Internal {
                 writer.producers.check_epoch(batch.header())?;
-            } else if let SequenceCheck::Duplicate(known) = writer.producers.check(batch.header())? {
+            } else if let SequenceCheck::Duplicate(known) =
+                writer.producers.check(batch.header(), first_sequence)?
+            {
                 return Ok(Some(AppendInfo {
                     first_offset: known.first_offset(),
                     last_offset: known.last_offset,

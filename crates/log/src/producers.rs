@@ -58,24 +58,34 @@ impl Producers {
         self.entries.is_empty()
     }
 
-    /// Checks a client's batch before it is appended. A batch without a producer id passes.
-    pub(crate) fn check(&self, batch: &BatchHeader) -> Result<SequenceCheck, ProducerError> {
+    /// Checks a client's batch before it is appended. A batch without a producer id passes. A producer that is not
+    /// known may begin with `first_sequence`, or with any if there is none (KIP-360).
+    pub(crate) fn check(
+        &self,
+        batch: &BatchHeader,
+        first_sequence: Option<i32>,
+    ) -> Result<SequenceCheck, ProducerError> {
         if !batch.has_producer_id() {
             return Ok(SequenceCheck::New);
         }
-        let Some(entry) = self.entries.get(&batch.producer_id()) else { return Ok(SequenceCheck::New) };
-        let (producer_id, epoch) = (batch.producer_id(), batch.producer_epoch());
+        let (producer_id, epoch, sequence) =
+            (batch.producer_id(), batch.producer_epoch(), batch.base_sequence());
+        let Some(entry) = self.entries.get(&producer_id) else {
+            return match first_sequence.filter(|first| *first != sequence) {
+                Some(expected) => Err(ProducerError::OutOfOrderSequence { producer_id, sequence, expected }),
+                None => Ok(SequenceCheck::New),
+            };
+        };
         if epoch < entry.epoch {
             return Err(ProducerError::Fenced { producer_id, epoch, current: entry.epoch });
         }
         if epoch == entry.epoch
-            && let Some(duplicate) = entry.find(batch.base_sequence(), batch.last_sequence())
+            && let Some(duplicate) = entry.find(sequence, batch.last_sequence())
         {
             return Ok(SequenceCheck::Duplicate(duplicate));
         }
         let expected = if epoch == entry.epoch { entry.next_sequence() } else { 0 };
-        if batch.base_sequence() != expected {
-            let sequence = batch.base_sequence();
+        if sequence != expected {
             return Err(ProducerError::OutOfOrderSequence { producer_id, sequence, expected });
         }
         if let Some(since) = entry.txn_first_offset

@@ -30,7 +30,7 @@ fn marker(result: TransactionResult, coordinator_epoch: i32) -> EndTxnMarker {
 }
 
 fn expected_sequence(producers: &Producers, batch: &BatchHeader) -> Result<(), i32> {
-    match producers.check(batch) {
+    match producers.check(batch, None) {
         Ok(_) => Ok(()),
         Err(ProducerError::OutOfOrderSequence { expected, .. }) => Err(expected),
         Err(other) => panic!("{other}"),
@@ -57,7 +57,7 @@ fn a_batch_that_wraps_is_known_again() {
     let mut producers = Producers::new(10);
     let wrapping = header(1, 0, i32::MAX - 1, 100, 4);
     producers.on_batch(&wrapping);
-    let Ok(SequenceCheck::Duplicate(known)) = producers.check(&wrapping) else { panic!("a duplicate") };
+    let Ok(SequenceCheck::Duplicate(known)) = producers.check(&wrapping, None) else { panic!("a duplicate") };
     assert_eq!((known.first_offset(), known.last_offset), (Offset(100), Offset(103)));
     assert_eq!((known.first_sequence(), known.last_sequence), (i32::MAX - 1, 1));
 }
@@ -68,7 +68,7 @@ fn five_batches_are_remembered_and_the_sixth_is_not() {
     let batches: Vec<_> = (0..6).map(|i| header(1, 0, 3 * i, i64::from(3 * i), 3)).collect();
     batches.iter().for_each(|batch| producers.on_batch(batch));
     for batch in &batches[1..] {
-        assert!(matches!(producers.check(batch), Ok(SequenceCheck::Duplicate(_))));
+        assert!(matches!(producers.check(batch, None), Ok(SequenceCheck::Duplicate(_))));
     }
     assert_eq!(expected_sequence(&producers, &batches[0]), Err(18));
     // Half of a known batch is not that batch.
@@ -80,15 +80,29 @@ fn a_new_epoch_starts_at_zero_and_fences_the_old() {
     let mut producers = Producers::new(10);
     producers.on_batch(&header(1, 3, 10, 0, 1));
     assert_eq!(expected_sequence(&producers, &header(1, 4, 11, 1, 1)), Err(0));
-    assert_eq!(producers.check(&header(1, 4, 0, 1, 1)), Ok(SequenceCheck::New));
+    assert_eq!(producers.check(&header(1, 4, 0, 1, 1), None), Ok(SequenceCheck::New));
     producers.on_batch(&header(1, 4, 0, 1, 1));
     let (producer_id, epoch, current) = (ProducerId(1), ProducerEpoch(3), ProducerEpoch(4));
     assert_eq!(
-        producers.check(&header(1, 3, 11, 2, 1)),
+        producers.check(&header(1, 3, 11, 2, 1), None),
         Err(ProducerError::Fenced { producer_id, epoch, current })
     );
     // What the old epoch wrote is no duplicate of the new one's.
     assert_eq!(expected_sequence(&producers, &header(1, 4, 10, 2, 1)), Err(1));
+}
+
+#[test]
+fn an_unknown_producer_begins_anywhere_unless_the_caller_knows_better() {
+    let mut producers = Producers::new(10);
+    let (first, second) = (header(1, 0, 10, 0, 2), header(1, 0, 12, 2, 1));
+    assert_eq!(producers.check(&second, None), Ok(SequenceCheck::New));
+    assert_eq!(producers.check(&first, Some(10)), Ok(SequenceCheck::New));
+    let (producer_id, sequence, expected) = (ProducerId(1), 12, 10);
+    let refusal = ProducerError::OutOfOrderSequence { producer_id, sequence, expected };
+    assert_eq!(producers.check(&second, Some(10)), Err(refusal));
+    // What it knows by itself counts for more.
+    producers.on_batch(&first);
+    assert_eq!(producers.check(&second, Some(10)), Ok(SequenceCheck::New));
 }
 
 #[test]
@@ -100,7 +114,7 @@ fn a_transaction_is_unstable_until_its_marker_is_replicated() {
     assert_eq!(producers.first_unstable_offset(), Some(Offset(10)));
     let producer_id = ProducerId(1);
     assert_eq!(
-        producers.check(&header(1, 0, 2, 13, 1)),
+        producers.check(&header(1, 0, 2, 13, 1), None),
         Err(ProducerError::TransactionOpen { producer_id, since: Offset(10) })
     );
     let aborted =
@@ -129,7 +143,7 @@ fn markers_of_replaced_coordinators_and_old_epochs_are_refused() {
     assert_eq!(check(2, 4), Err(ProducerError::CoordinatorFenced { epoch: 4, current: 5 }));
     assert!(matches!(check(1, 5), Err(ProducerError::Fenced { .. })));
     // A marker raises the epoch; the next sequence starts at zero.
-    assert_eq!(producers.check(&header(1, 2, 0, 12, 1)), Ok(SequenceCheck::New));
+    assert_eq!(producers.check(&header(1, 2, 0, 12, 1), None), Ok(SequenceCheck::New));
     assert_eq!(expected_sequence(&producers, &header(1, 2, 1, 12, 1)), Err(0));
 }
 

@@ -22,6 +22,9 @@ pub struct AppendOptions {
     pub leader_epoch: Option<LeaderEpoch>,
     /// Who sends the records: clients' sequences are checked, and they send no control records.
     pub origin: AppendOrigin,
+    /// With which sequence the producer must begin if the log does not know it, because the caller knows of a batch that
+    /// comes first; `None` lets it begin with any (KIP-360).
+    pub first_sequence: Option<i32>,
 }
 
 /// An acknowledged append.
@@ -111,7 +114,8 @@ impl PartitionHandle {
         // Before the lock is taken: others need not wait for a decompression. Who does not lead will refuse anyway.
         let is_leader = self.shared.role.load().is_leader;
         let prepared = is_leader.then(|| self.shared.log.prepare(&records, options.origin, self.wall()));
-        let records = Records { bytes: records, origin: options.origin, prepared };
+        let AppendOptions { origin, first_sequence, .. } = *options;
+        let records = Records { bytes: records, origin, first_sequence, prepared };
         let Ok(mut state) = self.enter() else { return Outcome::Known(Err(failed.into())) };
         state.ticket += 1;
         let ticket = AppendTicket(state.ticket);

@@ -40,6 +40,8 @@ pub(super) struct StepIo {
 pub(super) struct Records {
     pub(super) bytes: BytesMut,
     pub(super) origin: AppendOrigin,
+    /// With which sequence an unknown producer must begin, if not with any.
+    pub(super) first_sequence: Option<i32>,
     /// What their check gave, if they have been checked.
     pub(super) prepared: Option<Result<PreparedAppend, LogAppendError>>,
 }
@@ -128,12 +130,13 @@ impl PartitionHandle {
     }
 
     fn append_as_leader(&self, ticket: AppendTicket, epoch: LeaderEpoch, io: &mut StepIo) -> Event {
-        let Some(Records { mut bytes, origin, prepared }) = io.append.take() else {
+        let Some(Records { mut bytes, origin, first_sequence, prepared }) = io.append.take() else {
             io.refused = Some(LogAppendError::Empty);
             return Event::AppendDropped { ticket };
         };
         let log = &self.shared.log;
         let prepared = prepared.unwrap_or_else(|| log.prepare(&bytes, origin, self.wall()));
+        let prepared = prepared.map(|prepared| prepared.beginning_at(first_sequence));
         match prepared.and_then(|prepared| log.append_prepared(prepared, &mut bytes, epoch)) {
             Ok(info) => {
                 io.appended = Some(info);

@@ -89,7 +89,13 @@ pub(crate) fn batch(values: &[&str]) -> Bytes {
 }
 
 pub(crate) fn options(acks: Acks) -> AppendOptions {
-    AppendOptions { acks, timeout: PATIENCE, leader_epoch: None, origin: AppendOrigin::Client }
+    AppendOptions {
+        acks,
+        timeout: PATIENCE,
+        leader_epoch: None,
+        origin: AppendOrigin::Client,
+        first_sequence: None,
+    }
 }
 
 impl Cluster {

@@ -124,6 +124,7 @@ mod tests {
             timeout: Duration::from_secs(10),
             leader_epoch: None,
             origin: AppendOrigin::Client,
+            first_sequence: None,
         };
         for _ in 0..3 {
             bed.partition(0).append(batch(&["a", "b"]), &options).done().await.unwrap();

@@ -1,4 +1,5 @@
 //! DescribeProducers (61): the producers that partitions remember, by which hanging transactions are found (KIP-664).
+//! Followers answer as well as leaders.
 
 use std::sync::Arc;
 
@@ -92,9 +93,10 @@ impl Handler for DescribeProducersHandler {
 mod tests {
     use bytes::Bytes;
     use klamm_broker::partition::{Acks, AppendOptions, AppendOrigin};
+    use klamm_metadata::{MetadataRecord, PartitionChanged, PartitionRegistration};
     use klamm_protocol::messages::describe_producers_request::TopicRequest;
     use klamm_record::{BatchBuilder, Compression};
-    use klamm_types::ProducerEpoch;
+    use klamm_types::{BrokerId, LeaderEpoch, PartitionEpoch, PartitionId, ProducerEpoch};
 
     use super::*;
     use crate::data_bed::{DataBed, append, wall};
@@ -110,6 +112,7 @@ mod tests {
             timeout: std::time::Duration::from_secs(10),
             leader_epoch: None,
             origin: AppendOrigin::Client,
+            first_sequence: None,
         };
         let records = Bytes::from(builder.build().unwrap());
         bed.partition(0).append(records, &options).done().await.unwrap();
@@ -127,5 +130,42 @@ mod tests {
         assert_eq!((state.producer_id, state.producer_epoch, state.last_sequence), (4000, 3, 1));
         assert_eq!((state.coordinator_epoch, state.current_txn_start_offset), (-1, -1));
         assert_eq!(answers[1].active_producers.len(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_follower_tells_what_it_knows() {
+        let bed = DataBed::new().await;
+        bed.learn(&crate::fixture::topic(2, "u", &[&[1, 2]])).await;
+        let topic = crate::fixture::topic_id(2);
+        let here = bed.plane.replicas.partition(topic, PartitionId(0)).unwrap();
+        let mut builder = BatchBuilder::new(Compression::NONE).producer(ProducerId(7), ProducerEpoch(0), 5);
+        append(&mut builder, wall(), &["a"]);
+        let options = AppendOptions {
+            acks: Acks::Leader,
+            timeout: std::time::Duration::from_secs(10),
+            leader_epoch: None,
+            origin: AppendOrigin::Client,
+            first_sequence: None,
+        };
+        here.append(Bytes::from(builder.build().unwrap()), &options).done().await.unwrap();
+        let image = bed.plane.image();
+        let old = image.topics.partition(topic, PartitionId(0)).unwrap();
+        let new = PartitionRegistration {
+            leader: Some(BrokerId(2)),
+            leader_epoch: LeaderEpoch(1),
+            partition_epoch: PartitionEpoch(1),
+            ..PartitionRegistration::clone(old)
+        };
+        let change = PartitionChanged::between(topic, PartitionId(0), old, &new);
+        bed.learn(&[MetadataRecord::PartitionChanged(change)]).await;
+        assert!(!here.role().is_leader);
+        let topics = vec![TopicRequest { name: "u".to_owned(), partition_indexes: vec![0] }];
+        let handler = DescribeProducersHandler::new(bed.plane.clone());
+        let response = bed.ask(&handler, 0, DescribeProducersRequest { topics }).await;
+        let answer = &response.topics[0].partitions[0];
+        assert_eq!(answer.error_code, ErrorCode::None as i16);
+        let producers: Vec<_> =
+            answer.active_producers.iter().map(|p| (p.producer_id, p.last_sequence)).collect();
+        assert_eq!(producers, [(7, 5)]);
     }
 }

@@ -24,6 +24,7 @@ async fn append(bed: &DataBed, partition: i32, values: &[&str]) {
         timeout: Duration::from_secs(10),
         leader_epoch: None,
         origin: AppendOrigin::Client,
+        first_sequence: None,
     };
     bed.partition(partition).append(batch(values), &options).done().await.unwrap();
 }

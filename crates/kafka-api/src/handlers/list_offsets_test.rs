@@ -12,6 +12,7 @@ async fn append(bed: &DataBed, records: bytes::Bytes) {
         timeout: std::time::Duration::from_secs(10),
         leader_epoch: None,
         origin: AppendOrigin::Client,
+        first_sequence: None,
     };
     bed.partition(0).append(records, &options).done().await.unwrap();
 }

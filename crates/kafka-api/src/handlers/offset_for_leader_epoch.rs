@@ -91,6 +91,7 @@ mod tests {
             timeout: std::time::Duration::from_secs(10),
             leader_epoch: None,
             origin: AppendOrigin::Client,
+            first_sequence: None,
         };
         bed.partition(0).append(batch(&["a", "b"]), &options).done().await.unwrap();
         let asked = |partition, current_leader_epoch, leader_epoch| OffsetForLeaderPartition {

@@ -4,6 +4,9 @@
 //! effect in their order. Small ones are written on the connection's task; where compression makes it long, on a
 //! thread that may take its time. The answer waits for the acknowledgements that `acks` asks for.
 //!
+//! An idempotent producer whose batch is refused for now will send it again; what it sent after that has to wait
+//! (`refused_sequences.rs`).
+//!
 //! With `acks=0` nobody reads an answer; a failure ends the connection, so that the client learns of it at all.
 //! Batches of transactions are refused: there are no transactions yet, so none can be open.
 
@@ -24,15 +27,17 @@ use klamm_protocol::messages::produce_response::{
 use klamm_protocol::messages::{ProduceRequest, ProduceResponse};
 use klamm_protocol::{ErrorCode, Uuid, VersionRange};
 use klamm_record::{BatchHeader, Codec};
-use klamm_types::TopicId;
+use klamm_types::{TopicId, TopicName};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::cluster::is_internal;
 use crate::context::RequestContext;
 use crate::data_plane::DataPlane;
-use crate::fetch_session::TopicKey;
+use crate::fetch_session::{PartitionKey, TopicKey};
 use crate::leader_hints::LeaderHints;
 use crate::partition_codes::append_code;
+use crate::refused_sequences::{Sequenced, comes_again};
 use crate::table::{Access, Answer, Handler, Operation, Ticket};
 
 /// Topic ids instead of names (KIP-516).
@@ -107,7 +112,7 @@ struct TopicAppends {
 }
 
 enum PartitionAppend {
-    Refused(ErrorCode),
+    Refused(Failure),
     Written(PendingAppend),
 }
 
@@ -221,6 +226,7 @@ impl Job {
             timeout: Duration::from_millis(timeout),
             leader_epoch: None,
             origin: AppendOrigin::Client,
+            first_sequence: None,
         };
         let mut seen = HashSet::new();
         let topics = request.topic_data.into_iter();
@@ -241,11 +247,16 @@ impl Job {
         let TopicProduceData { name, topic_id, partition_data } = topic;
         let append = |data: PartitionProduceData| {
             let index = data.index;
-            let outcome = found.as_ref().map_err(|code| *code).and_then(|topic| {
+            let header = records_of(&data).and_then(|records| header_of(records));
+            let outcome = found.as_ref().map_err(|code| Failure::from(*code)).and_then(|topic| {
                 // Two batches for one partition in one request have no order.
                 let is_first = seen.insert((topic.id, index));
-                if is_first { self.append(topic, data, options) } else { Err(ErrorCode::InvalidRequest) }
+                let again = || ErrorCode::InvalidRequest.into();
+                if is_first { self.append(topic, data, header.as_ref(), options) } else { Err(again()) }
             });
+            if let Some(batch) = header.as_ref().and_then(Sequenced::of) {
+                self.note_order(found.as_deref().map_err(|_| &key), index, batch, &outcome);
+            }
             (index, outcome.map_or_else(PartitionAppend::Refused, PartitionAppend::Written))
         };
         let partitions = partition_data.into_iter().map(append).collect();
@@ -256,28 +267,71 @@ impl Job {
         &self,
         topic: &TopicImage,
         data: PartitionProduceData,
+        header: Option<&BatchHeader>,
         options: &AppendOptions,
-    ) -> Result<PendingAppend, ErrorCode> {
-        let partition: PartitionHandle = self.plane.partition(topic, data.index)?;
+    ) -> Result<PendingAppend, Failure> {
+        let index = data.index;
+        let partition: PartitionHandle = self.plane.partition(topic, index)?;
         let records = records_of(&data).cloned().unwrap_or_default();
         drop(data);
         // A header that cannot be read is refused by the log, which tells why.
-        if let Some(header) = header_of(&records) {
+        if let Some(header) = header {
             let is_zstd = header.attributes().compression() == Ok(Codec::Zstd);
             if is_zstd && self.context.version < ZSTD_SINCE {
-                return Err(ErrorCode::UnsupportedCompressionType);
+                return Err(ErrorCode::UnsupportedCompressionType.into());
             }
             if header.attributes().is_transactional() && header.has_producer_id() {
-                return Err(ErrorCode::InvalidTxnState);
+                return Err(ErrorCode::InvalidTxnState.into());
             }
         }
-        Ok(partition.append(records, options))
+        let batch = header.and_then(Sequenced::of);
+        let first_sequence = batch.and_then(|batch| self.refused_before(topic, index, batch));
+        Ok(partition.append(records, &AppendOptions { first_sequence, ..*options }))
+    }
+
+    /// The sequence of a batch that was refused, will come again, and belongs before this one.
+    fn refused_before(&self, topic: &TopicImage, index: i32, batch: Sequenced) -> Option<i32> {
+        let refused = &self.plane.refused;
+        if refused.is_empty() {
+            return None;
+        }
+        refused.before(&names_of(topic, index), batch, Instant::now())
+    }
+
+    /// Remembers a batch that was refused and will come again, or that it did. The topic is the one that there is, or
+    /// what the request calls it.
+    fn note_order(
+        &self,
+        topic: Result<&TopicImage, &TopicKey>,
+        index: i32,
+        batch: Sequenced,
+        outcome: &Result<PendingAppend, Failure>,
+    ) {
+        let refused = &self.plane.refused;
+        let code = match outcome {
+            Err(failure) => Some(failure.code),
+            Ok(pending) => pending.known().and_then(|known| known.as_ref().err()).map(append_code),
+        };
+        match (code, topic) {
+            (None, Ok(topic)) if !refused.is_empty() => {
+                refused.forget(&names_of(topic, index), batch, Instant::now());
+            }
+            (Some(code), Ok(topic)) if comes_again(code) => {
+                let name = PartitionKey { topic: TopicKey::Id(topic.id), partition: index };
+                refused.remember(name, batch, Instant::now());
+            }
+            (Some(code), Err(key)) if comes_again(code) && may_be_topic(key) => {
+                let name = PartitionKey { topic: key.clone(), partition: index };
+                refused.remember(name, batch, Instant::now());
+            }
+            _ => {}
+        }
     }
 
     /// The answer, all of whose parts are known, or not asked for.
     fn answer_now(&self, acks: Acks, written: Vec<TopicAppends>) -> Answer<ProduceResponse> {
         let known = |append: PartitionAppend| match append {
-            PartitionAppend::Refused(code) => Some(Err(code.into())),
+            PartitionAppend::Refused(failure) => Some(Err(failure)),
             PartitionAppend::Written(pending) => {
                 pending.done().now_or_never().map(|known| known.map_err(Failure::from))
             }
@@ -297,7 +351,7 @@ impl Job {
             let mut known = Vec::with_capacity(partitions.len());
             for (index, append) in partitions {
                 let outcome = match append {
-                    PartitionAppend::Refused(code) => Err(code.into()),
+                    PartitionAppend::Refused(failure) => Err(failure),
                     PartitionAppend::Written(pending) => pending.done().await.map_err(Failure::from),
                 };
                 known.push((index, outcome));
@@ -349,6 +403,20 @@ impl Job {
         } else {
             TopicKey::Name(name.into())
         }
+    }
+}
+
+/// What a request may call the partition.
+fn names_of(topic: &TopicImage, partition: i32) -> [PartitionKey; 2] {
+    let name = TopicKey::Name(topic.name.as_str().into());
+    [TopicKey::Id(topic.id), name].map(|topic| PartitionKey { topic, partition })
+}
+
+/// Whether there can be such a topic.
+fn may_be_topic(key: &TopicKey) -> bool {
+    match key {
+        TopicKey::Id(id) => *id != TopicId::ZERO,
+        TopicKey::Name(name) => TopicName::new(name).is_ok(),
     }
 }
 

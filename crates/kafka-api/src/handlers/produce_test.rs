@@ -305,3 +305,114 @@ async fn a_leader_that_was_replaced_names_the_new_one() {
     assert_eq!(code(&answer), ErrorCode::NotLeaderOrFollower);
     assert_eq!(answer.current_leader, LeaderIdAndEpoch { leader_id: 2, leader_epoch: 1 });
 }
+
+fn named(name: &str, records: Bytes) -> ProduceRequest {
+    let mut asked = request(-1, vec![data(0, records)]);
+    asked.topic_data[0].name = name.to_owned();
+    asked
+}
+
+fn identified(topic: u8, records: Bytes) -> ProduceRequest {
+    let mut asked = request(-1, vec![data(0, records)]);
+    asked.topic_data[0].topic_id = topic_id(topic).into();
+    asked
+}
+
+/// The codes that batches from sequences 0, 2 and 4 get, when the first is refused with `refusal` before
+/// `remedy`, and the others come before it is sent again.
+async fn overtaken<F: Future<Output = ()>>(
+    bed: &DataBed,
+    version: i16,
+    asked: impl Fn(Bytes) -> ProduceRequest,
+    remedy: impl FnOnce() -> F,
+) -> Vec<ErrorCode> {
+    let first = async |sequence| {
+        let response = ask(bed, version, asked(sequenced(0, sequence, false))).await;
+        code(&response.responses[0].partition_responses[0])
+    };
+    let mut codes = vec![first(0).await];
+    remedy().await;
+    for sequence in [2, 4, 0, 2, 4] {
+        codes.push(first(sequence).await);
+    }
+    codes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_does_not_overtake_one_that_was_refused_for_now() {
+    use ErrorCode::{NotLeaderOrFollower, OutOfOrderSequenceNumber, UnknownTopicId, UnknownTopicOrPartition};
+    let expected = |refusal| {
+        let late = OutOfOrderSequenceNumber;
+        vec![refusal, late, late, ErrorCode::None, ErrorCode::None, ErrorCode::None]
+    };
+    let bed = DataBed::new().await;
+    let until = bed.lease.until();
+    bed.lease.end();
+    let extend = async || bed.lease.extend(until);
+    let codes = overtaken(&bed, 12, |records| named("t", records), extend).await;
+    assert_eq!(codes, expected(NotLeaderOrFollower), "no session with the controller");
+
+    let appear = async || bed.learn(&crate::fixture::topic(2, "u", &[&[1]])).await;
+    let codes = overtaken(&bed, 12, |records| named("u", records), appear).await;
+    assert_eq!(codes, expected(UnknownTopicOrPartition), "a topic that is not known yet");
+
+    let appear = async || bed.learn(&crate::fixture::topic(3, "v", &[&[1]])).await;
+    let codes = overtaken(&bed, 13, |records| identified(3, records), appear).await;
+    assert_eq!(codes, expected(UnknownTopicId), "an id that is not known yet");
+
+    bed.learn(&crate::fixture::topic(4, "w", &[&[2]])).await;
+    let arrive = async || {
+        let image = bed.plane.image();
+        let old = image.topics.partition(topic_id(4), PartitionId(0)).unwrap();
+        let here = crate::fixture::topic(4, "w", &[&[1]]);
+        let MetadataRecord::PartitionCreated { registration, .. } = &here[1] else { panic!("a partition") };
+        let new = PartitionRegistration {
+            leader_epoch: LeaderEpoch(1),
+            partition_epoch: PartitionEpoch(1),
+            ..registration.clone()
+        };
+        let change = PartitionChanged::between(topic_id(4), PartitionId(0), old, &new);
+        bed.learn(&[MetadataRecord::PartitionChanged(change)]).await;
+    };
+    let codes = overtaken(&bed, 12, |records| named("w", records), arrive).await;
+    assert_eq!(codes, expected(NotLeaderOrFollower), "another broker led");
+    assert!(bed.plane.refused.is_empty(), "what came again is forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_waits_while_a_larger_one_before_it_is_divided() {
+    let bed = DataBed::new().await;
+    bed.set("max.message.bytes", "100").await;
+    let large = "x".repeat(100);
+    let builder = BatchBuilder::new(Compression::NONE);
+    let mut builder = builder.producer(ProducerId(4000), ProducerEpoch(0), 0);
+    append(&mut builder, wall(), &[&large, "b"]);
+    let answer = produce(&bed, builder.build().unwrap().into()).await;
+    assert_eq!(code(&answer), ErrorCode::MessageTooLarge);
+    let answer = produce(&bed, sequenced(0, 2, false)).await;
+    assert_eq!(code(&answer), ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(answer.error_message.as_deref(), Some("producer 4000 sent sequence 2, expected 0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_is_not_known_begins_with_any_sequence() {
+    let bed = DataBed::new().await;
+    // Its state may have expired (KIP-360).
+    assert_eq!(code(&produce(&bed, sequenced(0, 40, false)).await), ErrorCode::None);
+    // Another producer's refusal, or one for good, is nothing to it.
+    bed.learn(&crate::fixture::topic(2, "u", &[&[1]])).await;
+    let ask = async |records| {
+        let response = ask(&bed, 12, named("u", records)).await;
+        code(&response.responses[0].partition_responses[0])
+    };
+    assert_eq!(ask(sequenced(0, 2, true)).await, ErrorCode::InvalidTxnState);
+    assert_eq!(ask(sequenced(0, 4, false)).await, ErrorCode::None);
+    // A topic of the same name is another one, where what its namesake refused does not matter.
+    let until = bed.lease.until();
+    bed.lease.end();
+    assert_eq!(ask(sequenced(0, 6, false)).await, ErrorCode::NotLeaderOrFollower);
+    bed.lease.extend(until);
+    bed.learn(&[MetadataRecord::TopicDeleted { id: topic_id(2) }]).await;
+    bed.learn(&crate::fixture::topic(3, "u", &[&[1]])).await;
+    assert_eq!(ask(sequenced(0, 8, false)).await, ErrorCode::None);
+}
