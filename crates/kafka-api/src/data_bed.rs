@@ -10,7 +10,7 @@ use klamm_broker::partition::{
 use klamm_broker::{BrokerConfig, BrokerMetrics, Clock, LogDirs, PartitionHandle, ReplicaManager};
 use klamm_log::fs::RealFs;
 use klamm_metadata::{ConfigResource, MetadataDelta, MetadataRecord};
-use klamm_protocol::{ApiRequest, ErrorCode};
+use klamm_protocol::ApiRequest;
 use klamm_record::{BatchBuilder, Codec, Compression, NewRecord};
 use klamm_types::{BrokerEpoch, BrokerId, PartitionId, Timestamp, TopicName};
 
@@ -150,58 +150,4 @@ pub(crate) fn append(builder: &mut BatchBuilder, first: Timestamp, values: &[&st
         let timestamp = first.plus_millis(i64::try_from(i).unwrap());
         builder.append(&NewRecord::new(timestamp, Some(b"k"), Some(value.as_bytes()))).unwrap();
     }
-}
-
-/// A batch with one byte changed at `at`, and the checksum made right again.
-fn patched(at: usize, bytes: &[u8]) -> Bytes {
-    let mut patched = batch(&["a", "b"]).to_vec();
-    patched[at..at + bytes.len()].copy_from_slice(bytes);
-    let crc = crc32c_of(&patched[21..]);
-    patched[17..21].copy_from_slice(&crc.to_be_bytes());
-    patched.into()
-}
-
-/// CRC-32C, bit by bit.
-fn crc32c_of(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
-    })
-}
-
-/// What a producer may send that is no good batch, by the rows of HARDENING 6.1, and the code that it is refused with.
-pub(crate) fn malformed_batches() -> Vec<(&'static str, Bytes, ErrorCode)> {
-    use ErrorCode::{CorruptMessage, InvalidRecord, InvalidTimestamp, UnsupportedForMessageFormat};
-    let good = batch(&["a", "b"]);
-    let mut wrong_crc = good.to_vec();
-    wrong_crc[70] ^= 1;
-    vec![
-        ("W31 empty", Bytes::new(), InvalidRecord),
-        ("W31 two batches", [good.clone(), good.clone()].concat().into(), InvalidRecord),
-        ("W32 cut off", good.slice(..good.len() - 1), CorruptMessage),
-        ("W32 less than a header", good.slice(..30), CorruptMessage),
-        ("W32 length negative", patched(8, &(-1_i32).to_be_bytes()), CorruptMessage),
-        ("W32 length past the end", patched(8, &i32::MAX.to_be_bytes()), CorruptMessage),
-        ("W33 magic 0", patched(16, &[0]), UnsupportedForMessageFormat),
-        ("W33 magic 1", patched(16, &[1]), UnsupportedForMessageFormat),
-        ("W33 magic 3", patched(16, &[3]), InvalidRecord),
-        ("W33 magic 127", patched(16, &[127]), InvalidRecord),
-        ("W34 crc", wrong_crc.into(), CorruptMessage),
-        ("W35 count 0", patched(57, &0_i32.to_be_bytes()), InvalidRecord),
-        ("W35 count -1", patched(57, &(-1_i32).to_be_bytes()), InvalidRecord),
-        ("W35 count huge", patched(57, &i32::MAX.to_be_bytes()), InvalidRecord),
-        ("W35 count and delta lie", patched(23, &9_i32.to_be_bytes()), InvalidRecord),
-        ("W36 base offset", patched(0, &7_i64.to_be_bytes()), InvalidRecord),
-        ("W36 delta negative", patched(23, &(-1_i32).to_be_bytes()), InvalidRecord),
-        ("W37 control", patched(22, &[0x20]), InvalidRecord),
-        ("W37 reserved", patched(21, &[0x80]), InvalidRecord),
-        ("W37 append time", patched(22, &[0x08]), InvalidTimestamp),
-        ("W37 codec 5", patched(22, &[5]), ErrorCode::UnsupportedCompressionType),
-        ("W37 codec 7", patched(22, &[7]), ErrorCode::UnsupportedCompressionType),
-        ("W38 record length", patched(61, &[0x7f]), InvalidRecord),
-        ("W39 far future", stamped(Timestamp(i64::MAX - 1), &["a"]), InvalidTimestamp),
-        ("W40 no gzip", patched(22, &[1]), CorruptMessage),
-        ("W40 no lz4", patched(22, &[3]), CorruptMessage),
-        ("W42 no sequence", patched(43, &5_i64.to_be_bytes()), InvalidRecord),
-        ("W42 transaction without id", patched(22, &[0x10]), InvalidRecord),
-    ]
 }

@@ -57,6 +57,8 @@ mod leader_hints;
 mod listener;
 #[cfg(test)]
 mod live_test;
+#[cfg(test)]
+mod malformed;
 mod memory;
 mod metrics;
 mod outbox;

@@ -8,15 +8,16 @@ use klamm_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use klamm_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use klamm_protocol::messages::{FetchRequest, FetchResponse, ProduceRequest, ProduceResponse};
 use klamm_protocol::{ApiMessage, Budget, ErrorCode, Reader, RequestHead, Writer, decode_response_header};
-use klamm_record::Batches;
-use klamm_types::{Offset, ProducerId};
+use klamm_record::{BatchBuilder, Batches, Compression};
+use klamm_types::{Offset, ProducerEpoch, ProducerId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::data_bed::{DataBed, batch, malformed_batches};
+use crate::data_bed::{DataBed, append, batch, wall};
 use crate::data_rows::DataParts;
+use crate::malformed::{bombs, malformed_batches};
 use crate::{
     ApiTable, BoxFuture, FeatureSource, Features, Front, FrontConfig, Listener, ProducerIdSource,
     RunningListener,
@@ -61,6 +62,15 @@ impl Live {
         let socket = TcpStream::connect(self.listener.address()).await.unwrap();
         socket.set_nodelay(true).unwrap();
         Client { socket }
+    }
+
+    /// Waits until so many connections have ended, and all memory for requests has been given back.
+    async fn wait_until_nothing_is_held(&self, connections: u64) {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while self.front.counts().connections_closed < connections || self.front.memory().used > 0 {
+            assert!(tokio::time::Instant::now() < end, "{:?}", self.front.counts());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
@@ -138,6 +148,51 @@ async fn malformed_batches_harm_nobody() {
     let kept = i64::try_from(malformed_batches().len()).unwrap();
     assert_eq!(live.bed.partition(0).bounds().log_end_offset, Offset(kept));
     assert_eq!(live.front.counts().closed_refused, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bombs_harm_nobody() {
+    let live = Live::start().await;
+    let (mut bad, mut good) = (live.connect().await, live.connect().await);
+    let bombs = bombs();
+    for (name, records, expected) in bombs {
+        bad.send(11, &produce(-1, records)).await;
+        // Others do not wait for it.
+        good.send(11, &produce(-1, batch(&["a"]))).await;
+        let answer: ProduceResponse = good.answer(11).await;
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, 0, "during {name}");
+        let answer: ProduceResponse = bad.answer(11).await;
+        let answer = &answer.responses[0].partition_responses[0];
+        assert_eq!(ErrorCode::from_code(answer.error_code), Some(expected), "{name}");
+        let message = answer.error_message.as_deref().unwrap();
+        assert!(message.contains("decompresses to more than 1073741824 bytes"), "{message}");
+    }
+    assert_eq!(live.bed.partition(0).bounds().log_end_offset, Offset(4));
+    drop((bad, good));
+    live.wait_until_nothing_is_held(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sequences_go_on_at_zero_past_their_end() {
+    let live = Live::start().await;
+    let mut client = live.connect().await;
+    let mut produced = async |sequence| {
+        let builder = BatchBuilder::new(Compression::NONE);
+        let mut builder = builder.producer(ProducerId(4000), ProducerEpoch(0), sequence);
+        append(&mut builder, wall(), &["a", "b", "c", "d"]);
+        client.send(11, &produce(-1, builder.build().unwrap().into())).await;
+        let answer: ProduceResponse = client.answer(11).await;
+        let answer = &answer.responses[0].partition_responses[0];
+        (ErrorCode::from_code(answer.error_code).unwrap(), answer.base_offset)
+    };
+    let wraps = i32::MAX - 1;
+    assert_eq!(produced(wraps).await, (ErrorCode::None, 0), "2^31 - 2, 2^31 - 1, 0, 1");
+    for wrong in [0, 1, 3, i32::MAX] {
+        assert_eq!(produced(wrong).await, (ErrorCode::OutOfOrderSequenceNumber, -1), "{wrong}");
+    }
+    assert_eq!(produced(2).await, (ErrorCode::None, 4));
+    assert_eq!(produced(wraps).await, (ErrorCode::None, 0), "sent again");
+    assert_eq!(produced(2).await, (ErrorCode::None, 4), "sent again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,9 +293,5 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
         client.send(12, &FetchRequest { max_wait_ms: 200, ..fetch(0) }).await;
         drop(client);
     }
-    let end = tokio::time::Instant::now() + PATIENCE;
-    while live.front.counts().connections_closed < 10 || live.front.memory().used > 0 {
-        assert!(tokio::time::Instant::now() < end, "{:?}", live.front.counts());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    live.wait_until_nothing_is_held(10).await;
 }

@@ -6,10 +6,9 @@ use klamm_types::{
 };
 
 use super::*;
-use crate::data_bed::{
-    DataBed, append, batch, compressed, context, malformed_batches, outcome, stamped, wall,
-};
+use crate::data_bed::{DataBed, append, batch, compressed, context, outcome, stamped, wall};
 use crate::fixture::topic_id;
+use crate::malformed::malformed_batches;
 
 fn data(index: i32, records: Bytes) -> PartitionProduceData {
     PartitionProduceData { index, records: Some(records.into()) }
@@ -264,7 +263,7 @@ async fn an_idempotent_producer_appends_each_batch_once() {
     assert_eq!(code(&gap), ErrorCode::OutOfOrderSequenceNumber);
     let fenced = produce(&bed, sequenced(0, 4, false)).await;
     assert_eq!(code(&fenced), ErrorCode::InvalidProducerEpoch);
-    // W42: after the last sequence comes 0.
+    // A newer epoch begins at 0.
     let last = produce(&bed, sequenced(2, 0, false)).await;
     assert_eq!(code(&last), ErrorCode::None);
 }
