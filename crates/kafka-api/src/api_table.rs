@@ -23,6 +23,7 @@ use crate::handlers::elect_leaders::ElectLeadersHandler;
 use crate::handlers::find_coordinator::FindCoordinatorHandler;
 use crate::handlers::incremental_alter_configs::IncrementalAlterConfigsHandler;
 use crate::handlers::list_config_resources::ListConfigResourcesHandler;
+use crate::handlers::list_groups::ListGroupsHandler;
 use crate::handlers::list_partition_reassignments::ListPartitionReassignmentsHandler;
 use crate::handlers::metadata::MetadataHandler;
 use crate::handlers::remove_raft_voter::RemoveRaftVoterHandler;
@@ -55,6 +56,7 @@ pub fn api_table(parts: ApiParts) -> Result<ApiTable, TableError> {
         .handler(MetadataHandler::new(cluster.clone()))
         .handler(DescribeClusterHandler::new(cluster.clone()))
         .handler(FindCoordinatorHandler)
+        .handler(ListGroupsHandler)
         .handler(CreateTopicsHandler::new(cluster.clone()))
         .handler(DeleteTopicsHandler::new(cluster.clone()))
         .handler(CreatePartitionsHandler::new(cluster.clone()))

@@ -288,6 +288,8 @@ async fn the_cluster_is_administered_in_every_version() {
         assert_eq!(code, 15);
     };
     whole.sweep(request, check).await;
+    let request = |_| ListGroupsRequest::default();
+    whole.sweep(request, |_, response: ListGroupsResponse| assert!(response.groups.is_empty())).await;
     let request = |version| ApiVersionsRequest {
         client_software_name: if version < 3 { String::new() } else { "test".to_owned() },
         client_software_version: if version < 3 { String::new() } else { "1".to_owned() },
