@@ -29,28 +29,34 @@ pub fn property_of_variable(variable: &str) -> Option<String> {
     Some(property)
 }
 
+/// Why a variable that Kafka knows has no effect here, though somebody may have set it on purpose. `None` for one that
+/// stands for a property, and for those that nobody sets to configure a broker.
+#[must_use]
+pub fn reason_of_idle_variable(variable: &str) -> Option<&'static str> {
+    const NO_JAVA: &str = "there is no Java machine whose memory or options it could set";
+    const NO_JMX: &str =
+        "there is no JMX; metrics are served in Prometheus format, as klamm.admin.listener says";
+    const NO_LOG4J: &str = "there is no Log4j; klamm.log.level and klamm.log.format say what is logged";
+    const NO_SCRIPTS: &str = "there are no start scripts that it could steer";
+    match variable {
+        "KAFKA_HEAP_OPTS" | "KAFKA_OPTS" | "KAFKA_JVM_PERFORMANCE_OPTS" | "KAFKA_GC_LOG_OPTS" => {
+            Some(NO_JAVA)
+        }
+        "KAFKA_DEBUG" | "KAFKA_HOME" => Some(NO_SCRIPTS),
+        "KAFKA_TOOLS_LOG4J_LOGLEVEL" => Some(NO_LOG4J),
+        _ if variable.starts_with("KAFKA_JMX_") => Some(NO_JMX),
+        _ if variable.starts_with("KAFKA_LOG4J_") => Some(NO_LOG4J),
+        _ => None,
+    }
+}
+
 /// Variables that the image leaves out of its properties: they are for its start scripts, Java and Log4j. Also those
-/// that Kubernetes makes for a service with the name `kafka`.
+/// that the image sets itself, and that Kubernetes makes for a service with the name `kafka`.
 fn is_for_scripts(variable: &str) -> bool {
     const STARTS: [&str; 3] = ["KAFKA_PORT_", "KAFKA_SERVICE_HOST", "KAFKA_SERVICE_PORT"];
-    const EXACT: [&str; 15] = [
-        "KAFKA_HOME",
-        "KAFKA_PORT",
-        "KAFKA_VERSION",
-        "KAFKA_HEAP_OPTS",
-        "KAFKA_LOG4J_OPTS",
-        "KAFKA_OPTS",
-        "KAFKA_JMX_OPTS",
-        "KAFKA_JMX_PORT",
-        "KAFKA_JMX_HOSTNAME",
-        "KAFKA_JVM_PERFORMANCE_OPTS",
-        "KAFKA_GC_LOG_OPTS",
-        "KAFKA_LOG4J_ROOT_LOGLEVEL",
-        "KAFKA_LOG4J_LOGGERS",
-        "KAFKA_TOOLS_LOG4J_LOGLEVEL",
-        "KAFKA_DEBUG",
-    ];
-    EXACT.contains(&variable) || STARTS.iter().any(|start| variable.starts_with(start))
+    reason_of_idle_variable(variable).is_some()
+        || matches!(variable, "KAFKA_PORT" | "KAFKA_VERSION")
+        || STARTS.iter().any(|start| variable.starts_with(start))
 }
 
 #[cfg(test)]
@@ -88,6 +94,32 @@ mod tests {
             "kafka_node_id",
         ] {
             assert_eq!(property_of_variable(variable), None, "{variable}");
+        }
+    }
+
+    #[test]
+    fn what_was_for_java_or_log4j_is_no_property_and_has_a_reason() {
+        for (variable, part) in [
+            ("KAFKA_HEAP_OPTS", "no Java machine"),
+            ("KAFKA_OPTS", "no Java machine"),
+            ("KAFKA_JVM_PERFORMANCE_OPTS", "no Java machine"),
+            ("KAFKA_GC_LOG_OPTS", "no Java machine"),
+            ("KAFKA_JMX_OPTS", "no JMX"),
+            ("KAFKA_JMX_PORT", "no JMX"),
+            ("KAFKA_JMX_HOSTNAME", "no JMX"),
+            ("KAFKA_LOG4J_OPTS", "no Log4j"),
+            ("KAFKA_LOG4J_CMD_OPTS", "no Log4j"),
+            ("KAFKA_LOG4J_ROOT_LOGLEVEL", "no Log4j"),
+            ("KAFKA_LOG4J_LOGGERS", "no Log4j"),
+            ("KAFKA_TOOLS_LOG4J_LOGLEVEL", "no Log4j"),
+            ("KAFKA_DEBUG", "no start scripts"),
+        ] {
+            let reason = reason_of_idle_variable(variable).unwrap();
+            assert!(reason.contains(part), "{variable}: {reason}");
+            assert_eq!(property_of_variable(variable), None, "{variable}");
+        }
+        for variable in ["KAFKA_NODE_ID", "KAFKA_VERSION", "KAFKA_PORT_9092_TCP", "PATH", "HEAP_OPTS"] {
+            assert_eq!(reason_of_idle_variable(variable), None, "{variable}");
         }
     }
 }

@@ -26,7 +26,7 @@ mod table;
 mod value;
 
 pub use dynamic::{DynamicError, check_dynamic_server, check_group, check_topic};
-pub use environment::property_of_variable;
+pub use environment::{property_of_variable, reason_of_idle_variable};
 pub use properties::{PropertiesError, Property, read_properties};
 pub use reference::configuration_reference;
 pub use resolve::{

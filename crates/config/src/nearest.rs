@@ -3,13 +3,13 @@
 /// No setting has a longer name; the time is that of a product of lengths.
 const NAME_LEN_MAX: usize = 96;
 
-/// The name with the least edits to `name`, if they are at most a third of its length.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The name with the least edits to `name`, if they are at most a third of its length, and how many they are.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<(usize, &'a str)> {
     if name.len() > NAME_LEN_MAX {
         return None;
     }
     let (edits, nearest) = known.map(|known| (edits(name.as_bytes(), known.as_bytes()), known)).min()?;
-    (3 * edits <= name.len()).then_some(nearest)
+    (3 * edits <= name.len()).then_some((edits, nearest))
 }
 
 /// Insertions, deletions and replacements that turn one text into the other.
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn only_what_looks_alike_is_offered() {
         let known = ["num.partitions", "node.id"];
-        assert_eq!(nearest("num.partition", known.into_iter()), Some("num.partitions"));
+        assert_eq!(nearest("num.partition", known.into_iter()), Some((1, "num.partitions")));
         assert_eq!(nearest("something.else", known.into_iter()), None);
         assert_eq!(nearest(&"n".repeat(1000), known.into_iter()), None);
     }

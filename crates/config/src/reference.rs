@@ -20,7 +20,8 @@ that Klamm does not have yet stops the start with its name, its place and what i
 `klamm.unknown.settings=warn` lets names pass that nobody knows. In the column **Klamm**:
 
 - *used*: it does what it says.
-- *no effect*: it is accepted, with a notice in the log that says why it does nothing.
+- *no effect*: it is accepted, with a notice in the log that says why it does nothing. Variables of the Apache image
+  for Java, JMX and Log4j (`KAFKA_HEAP_OPTS`, `KAFKA_OPTS`, `KAFKA_JMX_OPTS`, `KAFKA_LOG4J_...` and the like) get the same.
 - *only the default*: anything but the default is refused, since its effect would be missed.
 
 The column **Changes** says when a value can change: *start* means with a restart of the node, *broker* for one broker

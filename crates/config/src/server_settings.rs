@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::nearest::nearest;
 use crate::synonyms::{Synonym, server_synonyms};
 use crate::{Setting, Table, Treatment, Value, ValueError};
 
@@ -18,12 +19,12 @@ pub struct ServerSettings {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SettingError {
     /// Nobody knows it.
-    #[error("there is no setting {name}{}", meant(*nearest))]
+    #[error("there is no setting {name}{}", meant(nearest.as_deref()))]
     Unknown {
         /// The name, cut to [`ValueError::TEXT_LEN_MAX`] characters.
         name: String,
         /// The known name that looks most like it.
-        nearest: Option<&'static str>,
+        nearest: Option<String>,
     },
     /// It cannot have that value.
     #[error(transparent)]
@@ -50,7 +51,7 @@ impl SettingError {
     }
 }
 
-fn meant(nearest: Option<&'static str>) -> String {
+fn meant(nearest: Option<&str>) -> String {
     nearest.map(|name| format!(", did you mean {name}?")).unwrap_or_default()
 }
 
@@ -100,7 +101,7 @@ impl ServerSettings {
             },
             None => Err(SettingError::Unknown {
                 name: ValueError::cut(name),
-                nearest: Table::Server.nearest(name),
+                nearest: nearest_of_listener(name).or_else(|| Table::Server.nearest(name).map(str::to_owned)),
             }),
         }
     }
@@ -250,6 +251,23 @@ fn setting_of_listener(name: &str) -> Option<&'static Setting> {
     Table::Server.find(rest).or_else(with_mechanism)
 }
 
+/// The known name that a misspelt `listener.name.NAME.SETTING` was meant to be; the name of the listener stays as it is.
+fn nearest_of_listener(name: &str) -> Option<String> {
+    const PREFIX: &str = "listener.name";
+    let (listener, first_dot) = (name.match_indices('.').nth(1)?.0, name.match_indices('.').nth(2)?.0);
+    let (prefix, rest) = (name.get(..listener)?, name.get(first_dot + 1..)?);
+    nearest(prefix, std::iter::once(PREFIX))?;
+    let listener = name.get(listener + 1..first_dot)?;
+    let plain =
+        Table::Server.nearest_with_edits(rest).map(|(edits, setting)| (edits, String::new(), setting));
+    let with_mechanism = rest.split_once('.').and_then(|(mechanism, rest)| {
+        let (edits, setting) = Table::Server.nearest_with_edits(rest)?;
+        Some((edits, format!("{mechanism}."), setting))
+    });
+    let (_, mechanism, setting) = plain.into_iter().chain(with_mechanism).min_by_key(|(edits, ..)| *edits)?;
+    Some(format!("{PREFIX}.{listener}.{mechanism}{setting}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,6 +321,17 @@ mod tests {
             settings.set("nothing.like.it.at.all", "3").unwrap_err().to_string(),
             "there is no setting nothing.like.it.at.all"
         );
+        for (misspelt, meant) in [
+            ("listener.name.client.num.network.thread", "listener.name.client.num.network.threads"),
+            ("listener.name.client.plain.sasl.jaas.confg", "listener.name.client.plain.sasl.jaas.config"),
+            ("listner.name.client.ssl.client.auth", "listener.name.client.ssl.client.auth"),
+            ("listener.names.a.ssl.client.auht", "listener.name.a.ssl.client.auth"),
+        ] {
+            let told = settings.set(misspelt, "3").unwrap_err().to_string();
+            assert_eq!(told, format!("there is no setting {misspelt}, did you mean {meant}?"));
+        }
+        let told = settings.set("listener.name.client.nothing.like.it", "3").unwrap_err().to_string();
+        assert_eq!(told, "there is no setting listener.name.client.nothing.like.it");
         assert!(settings.set("listener.name.client.ssl.client.auth", "required").is_err());
         assert!(settings.set("listener.name.client.plain.sasl.jaas.config", "x").is_err());
         assert!(settings.set("listener.name.client.num.network.threads", "3").unwrap().is_some());

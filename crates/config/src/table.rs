@@ -67,6 +67,11 @@ impl Table {
     /// The known name that looks most like `name`: at most a third of it differs. `None` if none does.
     #[must_use]
     pub fn nearest(self, name: &str) -> Option<&'static str> {
+        self.nearest_with_edits(name).map(|(_, name)| name)
+    }
+
+    /// As [`nearest`](Self::nearest), with the number of edits between the two.
+    pub(crate) fn nearest_with_edits(self, name: &str) -> Option<(usize, &'static str)> {
         nearest(name, self.settings().iter().filter(|setting| !setting.internal).map(|setting| setting.name))
     }
 }

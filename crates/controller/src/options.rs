@@ -40,11 +40,16 @@ impl Default for RaftTiming {
 }
 
 impl RaftTiming {
+    /// The shortest `controller.quorum.election.timeout.ms` that is taken as it is, in milliseconds.
+    pub const ELECTION_TIMEOUT_LEAST_MS: u32 = 100;
+
     /// The timing that goes with `controller.quorum.election.timeout.ms`: heartbeats in a tenth of it, elections after
-    /// two to four fifths. Below 100 ms it is taken as 100 ms.
+    /// two to four fifths. What is below [`Self::ELECTION_TIMEOUT_LEAST_MS`] is taken as that; who reads the setting
+    /// has to say so.
     #[must_use]
     pub const fn of_election_timeout(millis: u32) -> Self {
-        let millis = if millis < 100 { 100 } else { millis };
+        let least = Self::ELECTION_TIMEOUT_LEAST_MS;
+        let millis = if millis < least { least } else { millis };
         Self {
             heartbeat_interval_ms: millis / 10,
             election_timeout_min_ms: millis / 5 * 2,

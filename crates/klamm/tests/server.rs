@@ -279,7 +279,56 @@ fn variables_count_as_in_the_apache_image() {
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("variable KAFKA_NODE_ID: node.id cannot be \"x\""), "{stderr}");
+    // Where nothing starts, only what stops it is told.
     assert!(!stderr.contains("HEAP"), "{stderr}");
+}
+
+#[test]
+fn what_the_apache_image_has_for_java_gets_one_line_that_says_why_it_does_nothing() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let idle = [
+        ("KAFKA_HEAP_OPTS", "-Xmx1g -Dsecret"),
+        ("KAFKA_OPTS", "-Dsecret"),
+        ("KAFKA_JMX_OPTS", "-Dsecret"),
+        ("KAFKA_LOG4J_ROOT_LOGLEVEL", "secret"),
+    ];
+    let output = klamm()
+        .arg("server")
+        .env_clear()
+        .env("KAFKA_NODE_ID", "1")
+        .env("KAFKA_PROCESS_ROLES", "controller")
+        .env("KAFKA_LISTENERS", format!("CONTROLLER://{address}"))
+        .env("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER")
+        .env("KAFKA_CONTROLLER_QUORUM_VOTERS", format!("1@{address}"))
+        .env("KAFKA_CONTROLLER_QUORUM_ELECTION_TIMEOUT_MS", "50")
+        .env("KAFKA_LOG_DIRS", dir.path())
+        .env("KAFKA_KLAMM_ADMIN_LISTENER", "none")
+        .envs(idle)
+        .output()
+        .unwrap();
+    // It gets as far as its listener, where somebody else is.
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for (variable, _) in idle {
+        let lines: Vec<_> = stderr.lines().filter(|line| line.contains(variable)).collect();
+        let [line] = lines[..] else { panic!("{variable}: {stderr}") };
+        assert!(line.contains("without effect") && line.contains("there is no "), "{line}");
+    }
+    assert!(!stderr.contains("secret"), "{stderr}");
+    let bounded = "variable KAFKA_CONTROLLER_QUORUM_ELECTION_TIMEOUT_MS";
+    assert!(stderr.lines().any(|line| line.contains(bounded) && line.contains("taken as 100")), "{stderr}");
+}
+
+#[test]
+fn a_directory_is_no_configuration_file() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let output = klamm().args(["server", "--config"]).arg(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("is a directory; name the file in it") && !stderr.contains("chmod"), "{stderr}");
 }
 
 #[test]

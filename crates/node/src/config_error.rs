@@ -18,6 +18,12 @@ pub enum ConfigError {
         /// Why.
         source: io::Error,
     },
+    /// The path is that of a directory.
+    #[error("{} is a directory; name the file in it", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The file is no configuration.
     #[error("{} has {bytes} bytes, no configuration is that long", path.display())]
     FileTooLong {

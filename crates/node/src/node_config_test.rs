@@ -129,7 +129,16 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         ("klamm.cluster.id=short", "must be 22 letters"),
         ("klamm.admin.listener=9190", "must be host:port"),
         ("broker.heartbeat.interval.ms=3000", "below broker.session.timeout.ms, 3000"),
-        ("broker.session.timeout.ms=0", "must be 1 or more"),
+        ("broker.session.timeout.ms=0", "it must be from 1 to 3600000"),
+        ("klamm.broker.session.timeout.max.ms=2999", "must be at least broker.session.timeout.ms, 3000"),
+        ("controller.quorum.election.timeout.ms=0", "it must be from 1 to 2147483647"),
+        ("initial.broker.registration.timeout.ms=-1", "it must be from 1 to 2147483647"),
+        ("default.replication.factor=0", "it must be from 1 to 32767"),
+        ("connections.max.idle.ms=0", "it must be at least 1, or -1"),
+        ("log.retention.ms=0", "it must be at least 1, or -1"),
+        ("log.roll.ms=0", "it must be at least 1"),
+        ("replica.lag.time.max.ms=0", "it must be at least 1"),
+        ("replica.high.watermark.checkpoint.interval.ms=-1", "it must be at least 0"),
     ] {
         let told = refusal(&[more]);
         assert!(told.contains(part), "{more}: {told}");

@@ -58,7 +58,7 @@ pub fn run(sources: &Sources, options: ServerOptions) -> Result<(), NodeError> {
     })?;
     let telemetry = Arc::new(Telemetry::start(config.log_format, levels));
     log_panics();
-    tell(&config, &loaded);
+    tell(&config, &loaded, &derived);
     let fs: Arc<dyn LogFs> = Arc::new(RealFs);
     let identity = format_directories(&*fs, &config)?;
     for dir in &identity.formatted {
@@ -81,9 +81,12 @@ pub fn run(sources: &Sources, options: ServerOptions) -> Result<(), NodeError> {
     outcome
 }
 
-fn tell(config: &NodeConfig, loaded: &LoadedSettings) {
+fn tell(config: &NodeConfig, loaded: &LoadedSettings, derived: &DerivedSettings) {
     for (origin, notice) in &loaded.notices {
         tracing::info!(setting = notice.name, %origin, reason = notice.reason, "setting without effect");
+    }
+    for (origin, notice) in &derived.notices {
+        tracing::warn!(setting = notice.name, %origin, reason = notice.reason, "setting taken as another value");
     }
     for endpoint in config.listeners.clients.iter().filter(|endpoint| !endpoint.is_loopback()) {
         tracing::warn!(

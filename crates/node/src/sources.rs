@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use klamm_config::{Notice, ServerSettings, SettingError, property_of_variable, read_properties};
+use klamm_config::{
+    Notice, ServerSettings, SettingError, ValueError, property_of_variable, read_properties,
+    reason_of_idle_variable,
+};
 
 use crate::config_error::ConfigError;
 
@@ -80,14 +84,24 @@ impl Sources {
         }
         written.extend(self.variables.iter().filter_map(written_in_variable));
         for text in &self.overrides {
-            let Some((name, value)) = text.split_once('=') else {
-                return Err(vec![ConfigError::Override { text: text.clone() }]);
+            let named = text.split_once('=').map(|(name, value)| (name.trim(), value));
+            let Some((name, value)) = named.filter(|(name, _)| !name.is_empty()) else {
+                return Err(vec![ConfigError::Override {
+                    text: text.chars().take(ValueError::TEXT_LEN_MAX).collect(),
+                }]);
             };
-            let (name, value) = (name.trim().to_owned(), value.to_owned());
+            let (name, value) = (name.to_owned(), value.to_owned());
             written.push(Written { origin: Origin::CommandLine, name, value });
         }
-        check(written)
+        let mut loaded = check(written)?;
+        loaded.notices.extend(self.variables.iter().filter_map(notice_of_variable));
+        Ok(loaded)
     }
+}
+
+fn notice_of_variable((variable, _): &(String, String)) -> Option<(Origin, Notice)> {
+    let reason = reason_of_idle_variable(variable)?;
+    Some((Origin::Variable(variable.clone()), Notice { name: variable.clone(), reason }))
 }
 
 fn written_in_variable((variable, value): &(String, String)) -> Option<Written> {
@@ -101,13 +115,22 @@ fn written_in_variable((variable, value): &(String, String)) -> Option<Written> 
 fn read_file(path: &Path) -> Result<Vec<Written>, ConfigError> {
     let unreadable = |source| ConfigError::ReadFile { path: path.to_owned(), source };
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(ConfigError::Directory { path: path.to_owned() });
+    }
     if metadata.len() > FILE_BYTES_MAX {
         return Err(ConfigError::FileTooLong { path: path.to_owned(), bytes: metadata.len() });
     }
-    if is_writable_by_all(&metadata) {
+    if metadata.is_file() && is_writable_by_all(&metadata) {
         return Err(ConfigError::WritableByAll { path: path.to_owned() });
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    // What is no plain file may have no end.
+    let mut text = String::new();
+    let mut file = std::fs::File::open(path).map_err(unreadable)?.take(FILE_BYTES_MAX + 1);
+    let bytes = file.read_to_string(&mut text).map_err(unreadable)? as u64;
+    if bytes > FILE_BYTES_MAX {
+        return Err(ConfigError::FileTooLong { path: path.to_owned(), bytes });
+    }
     let properties =
         read_properties(&text).map_err(|source| ConfigError::Format { path: path.to_owned(), source })?;
     let written = properties.into_iter().map(|property| Written {
@@ -231,7 +254,30 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_for_java_is_told_without_its_value() {
+        let variables = pairs([("KAFKA_HEAP_OPTS", "-Xmx1g"), ("KAFKA_NODE_ID", "1"), ("PATH", "/bin")]);
+        let loaded = Sources { variables, ..Sources::default() }.load().unwrap();
+        let [(origin, notice)] = &loaded.notices[..] else { panic!("{:?}", loaded.notices) };
+        assert_eq!(origin, &Origin::Variable("KAFKA_HEAP_OPTS".to_owned()));
+        assert!(notice.name == "KAFKA_HEAP_OPTS" && notice.reason.contains("Java"), "{notice:?}");
+    }
+
+    #[test]
+    fn an_override_needs_a_name_and_a_value() {
+        for text in ["num.partitions", "=x", " = x", ""] {
+            let sources = Sources { overrides: vec![text.to_owned()], ..Sources::default() };
+            let told = sources.load().unwrap_err()[0].to_string();
+            assert_eq!(told, format!("--override {text:?} must be name=value"));
+        }
+    }
+
+    #[test]
     fn files_that_are_none_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = Sources { file: Some(dir.path().to_owned()), ..Sources::default() }.load().unwrap_err();
+        let place = dir.path().display();
+        assert_eq!(told[0].to_string(), format!("{place} is a directory; name the file in it"));
+
         let missing = Sources { file: Some("/no/such/file".into()), ..Sources::default() };
         assert!(matches!(missing.load().unwrap_err()[..], [ConfigError::ReadFile { .. }]));
         let bad = file("a=\\u00");
