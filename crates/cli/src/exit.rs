@@ -129,7 +129,7 @@ impl Failure {
             Self::Output(_) => "is there room where the output goes?",
             Self::Runtime(_) => "look at the limits of this user's processes and files",
             Self::Client(error) => hints::for_client(error),
-            Self::Refused { error, .. } => hints::for_code(error.code),
+            Self::Refused { subject, error } => hints::for_refusal(subject, error.code),
             Self::Batch(_) => "choose smaller records or batches",
             Self::Usage { hint, .. } => hint,
             Self::Inspect(InspectError::Storage(error)) => match error.source.kind() {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -24,7 +24,11 @@ fn klamm() -> Command {
 }
 
 fn server(settings: &[(&str, &str)]) -> Command {
-    let mut command = klamm();
+    with_settings(klamm(), settings)
+}
+
+/// `command`, which ends with the program, as a server with these settings.
+fn with_settings(mut command: Command, settings: &[(&str, &str)]) -> Command {
     command.arg("server").arg("--ignore-environment");
     for (name, value) in settings {
         command.arg("--override").arg(format!("{name}={value}"));
@@ -50,39 +54,53 @@ fn ports<const N: usize>() -> [u16; N] {
 /// A node that is broker and controller, alone.
 struct Alone {
     child: Child,
+    log: PathBuf,
     client_port: u16,
+    controller_port: u16,
     admin_port: u16,
 }
 
 impl Alone {
     fn start(dir: &Path) -> Self {
+        Self::start_by(klamm(), dir, &[])
+    }
+
+    /// Starts it by `command`, with `more` settings.
+    fn start_by(command: Command, dir: &Path, more: &[(&str, &str)]) -> Self {
         let [client_port, controller_port, admin_port] = ports();
         let listeners =
             format!("PLAINTEXT://127.0.0.1:{client_port},CONTROLLER://127.0.0.1:{controller_port}");
-        let mut command = server(&[
+        let (voters, admin) = (format!("1@127.0.0.1:{controller_port}"), format!("127.0.0.1:{admin_port}"));
+        let mut settings = vec![
             ("node.id", "1"),
             ("process.roles", "broker,controller"),
             ("listeners", &listeners),
             ("controller.listener.names", "CONTROLLER"),
-            ("controller.quorum.voters", &format!("1@127.0.0.1:{controller_port}")),
+            ("controller.quorum.voters", &voters),
             ("log.dirs", dir.to_str().unwrap()),
-            ("klamm.admin.listener", &format!("127.0.0.1:{admin_port}")),
-        ]);
-        let log = File::create(dir.with_extension("log")).unwrap();
-        let child = command.arg("--stop-with-stdin").stdin(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut node = Self { child, client_port, admin_port };
-        node.wait_until_ready(dir);
+            ("klamm.admin.listener", &admin),
+        ];
+        settings.extend(more);
+        let mut command = with_settings(command, &settings);
+        let log = dir.with_extension("log");
+        let stderr = File::create(&log).unwrap();
+        let child = command.arg("--stop-with-stdin").stdin(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let mut node = Self { child, log, client_port, controller_port, admin_port };
+        node.wait_until_ready();
         node
     }
 
-    fn wait_until_ready(&mut self, dir: &Path) {
+    fn wait_until_ready(&mut self) {
         let started = Instant::now();
         while !get(self.admin_port, "/readyz").starts_with("HTTP/1.1 200") {
-            let log = || std::fs::read_to_string(dir.with_extension("log")).unwrap();
-            assert_eq!(self.child.try_wait().unwrap(), None, "{}", log());
-            assert!(started.elapsed() < PATIENCE, "{}", log());
+            assert_eq!(self.child.try_wait().unwrap(), None, "{}", self.logged());
+            assert!(started.elapsed() < PATIENCE, "{}", self.logged());
             std::thread::sleep(TICK);
         }
+    }
+
+    fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
     }
 
     fn bootstrap(&self) -> String {
@@ -200,7 +218,7 @@ impl Drop for Reaped {
     }
 }
 
-fn wait_for(what: &str, condition: impl Fn() -> bool) {
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < PATIENCE, "{what} does not come");
@@ -258,6 +276,112 @@ fn a_directory_belongs_to_one_node_and_one_cluster() {
         told.contains("set the variable CLUSTER_ID") && told.contains("for example CLUSTER_ID="),
         "{told}"
     );
+}
+
+#[test]
+fn a_node_of_another_cluster_is_told_both_ids_and_keeps_no_trace_of_the_wrong_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Alone::start(&dir.path().join("data"));
+    let meta = std::fs::read_to_string(dir.path().join("data/meta.properties")).unwrap();
+    let theirs = meta.lines().find_map(|line| line.strip_prefix("cluster.id=")).unwrap();
+    let stranger = dir.path().join("stranger");
+    let join = |cluster_id: &str| {
+        let voters = format!("1@127.0.0.1:{}", node.controller_port);
+        server(&[
+            ("node.id", "2"),
+            ("process.roles", "broker"),
+            ("listeners", "PLAINTEXT://127.0.0.1:0"),
+            ("controller.listener.names", "CONTROLLER"),
+            ("controller.quorum.voters", &voters),
+            ("klamm.cluster.id", cluster_id),
+            ("log.dirs", stranger.to_str().unwrap()),
+            ("klamm.admin.listener", "none"),
+        ])
+    };
+    let ours = "4L6g3nShT-eMCtK--X86sw";
+    let output = join(ours).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let told = stderr.lines().find_map(|line| line.strip_prefix("klamm: ")).unwrap();
+    for part in [ours, theirs, "set CLUSTER_ID", "controller.quorum.voters", "stay without an id"] {
+        assert!(told.contains(part), "{part} is not in: {told}");
+    }
+    assert!(!stranger.join("meta.properties").exists(), "{stderr}");
+    let from = node.logged();
+    assert!(from.contains("a call from or for another node was refused") && from.contains(ours), "{from}");
+    // The same directory then does for the right id.
+    let mut joined = Reaped(join(theirs).stderr(Stdio::null()).spawn().unwrap());
+    wait_for("the second broker", || {
+        let brokers =
+            klamm().args(["cluster", "brokers", "--bootstrap-server"]).arg(node.bootstrap()).output();
+        let brokers = String::from_utf8(brokers.unwrap().stdout).unwrap();
+        assert_eq!(joined.0.try_wait().unwrap(), None);
+        brokers.lines().any(|line| line.trim_start().starts_with('2'))
+    });
+}
+
+#[test]
+fn a_stranger_on_the_controllers_listener_is_told_to_the_operator() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Alone::start(&dir.path().join("data"));
+    for _ in 0..3 {
+        let mut stranger = TcpStream::connect((Ipv4Addr::LOCALHOST, node.controller_port)).unwrap();
+        stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+        stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        // Closed or reset, as the system has it.
+        let _ = stranger.read_to_end(&mut Vec::new());
+    }
+    let logged = node.logged();
+    let lines: Vec<_> = logged.lines().filter(|line| line.contains("the controllers' listener")).collect();
+    let [line] = lines[..] else { panic!("{logged}") };
+    assert!(line.contains("peer=127.0.0.1:") && line.contains("HTTP/1") && line.contains("gRPC"), "{line}");
+    assert_eq!(node.stop(), Some(0));
+}
+
+/// A fetch of the first partition of `t` that waits an hour for a gigabyte (version 4).
+fn fetch_that_waits() -> Vec<u8> {
+    let mut body = Vec::new();
+    body.extend([0, 1, 0, 4, 0, 0, 0, 7, 0xff, 0xff]);
+    for number in [-1, 3_600_000, 1 << 30, 1 << 30] {
+        body.extend(i32::to_be_bytes(number));
+    }
+    body.push(0);
+    body.extend([0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 0]);
+    body.extend(i64::to_be_bytes(0));
+    body.extend(i32::to_be_bytes(1 << 30));
+    let length = i32::try_from(body.len()).unwrap().to_be_bytes();
+    [&length[..], &body].concat()
+}
+
+#[test]
+fn a_node_whose_quorum_dies_ends_at_once_whatever_is_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    // No file may grow beyond 64 KiB, so that the metadata log fails as on a full disk.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_klamm")]);
+    let hour = "3600000";
+    let patient = [("klamm.shutdown.timeout.ms", hour), ("klamm.connection.drain.timeout.ms", hour)];
+    let mut node = Alone::start_by(limited, &dir.path().join("data"), &patient);
+    let create = |name: &str| {
+        topic(&node.bootstrap(), &["create", name, "--partitions", "500", "--timeout", "5"]).status.success()
+    };
+    assert!(create("t"), "{}", node.logged());
+    let mut waiting = TcpStream::connect((Ipv4Addr::LOCALHOST, node.client_port)).unwrap();
+    waiting.write_all(&fetch_that_waits()).unwrap();
+    let died = (0..20).any(|n| !create(&format!("t{n}")));
+    assert!(died, "{}", node.logged());
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = node.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(started.elapsed() < PATIENCE, "{}", node.logged());
+        std::thread::sleep(TICK);
+    };
+    assert_eq!(status.code(), Some(1), "{}", node.logged());
+    let logged = node.logged();
+    let told = logged.lines().find_map(|line| line.strip_prefix("klamm: ")).unwrap();
+    assert!(told.contains("the controller has stopped: ") && told.contains("cannot write "), "{told}");
 }
 
 #[test]

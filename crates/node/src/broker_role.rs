@@ -141,7 +141,9 @@ impl BrokerRole {
     pub(crate) async fn shut_down(mut self, deadline: Deadline) {
         // What it returns is said again, and logged, by the broker's own shutdown.
         let _ = self.broker.lifecycle().shut_down(deadline).await;
-        tracing::info!("the leaderships are handed over");
+        if self.broker.lifecycle().state().phase == BrokerPhase::Released {
+            tracing::info!("the leaderships are handed over");
+        }
         drop(self.bound.take());
         // Followers still copy: what waits for them is answered while clients are drained.
         let calls = match self.served.take() {

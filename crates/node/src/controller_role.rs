@@ -8,7 +8,10 @@ use std::time::Duration;
 use klamm_controller::{Controller, ControllerOptions, ControllerStatus, Voter};
 use klamm_log::fs::LogFs;
 use klamm_log::{FileCache, LogDir};
-use klamm_rpc::{ChannelPool, Deadline, NodeAddress, Protocol, ServerConfig, first_bytes, serve};
+use klamm_rpc::{
+    ChannelPool, Deadline, LineBudget, NodeAddress, Protocol, ServerConfig, first_bytes, likely_protocol,
+    serve,
+};
 use klamm_types::BrokerId;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -30,6 +33,8 @@ const UNSORTED_MAX: usize = 256;
 pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a listener rests when the system cannot give it a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Between two lines about connections that speak something else.
+const STRANGERS_INTERVAL: Duration = Duration::from_secs(10);
 /// Open files of the metadata log.
 const OPEN_FILES_MAX: usize = 64;
 
@@ -132,14 +137,15 @@ fn open_dir(fs: Arc<dyn LogFs>, path: &Path) -> Result<Arc<LogDir>, NodeError> {
     Ok(LogDir::new(fs, path, FileCache::new(OPEN_FILES_MAX)))
 }
 
-/// Accepts connections of other nodes until it is told to stop. Connections that speak anything else are closed: the
-/// metadata quorum has no clients of Kafka's protocol.
+/// Accepts connections of other nodes until it is told to stop. Connections that speak anything else are closed, and
+/// that is said: the metadata quorum has no clients of Kafka's protocol.
 async fn accept(
     socket: TcpListener,
     sender: mpsc::Sender<std::io::Result<TcpStream>>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let unsorted = Arc::new(Semaphore::new(UNSORTED_MAX));
+    let strangers = Arc::new(LineBudget::new(STRANGERS_INTERVAL));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -147,30 +153,40 @@ async fn accept(
             _ = stopped.wait_for(|stopped| *stopped) => return,
             accepted = accept_one(&socket, &unsorted) => accepted,
         };
-        let Some((stream, permit)) = accepted else { continue };
-        let sender = sender.clone();
+        let Some((stream, peer, permit)) = accepted else { continue };
+        let (sender, strangers) = (sender.clone(), Arc::clone(&strangers));
         tokio::spawn(async move {
             let protocol = first_bytes(&stream, FIRST_BYTES_TIMEOUT).await;
             drop(permit);
             match protocol {
                 // An error means that the server has stopped.
                 Ok(Protocol::Http2) => drop(sender.send(Ok(stream)).await),
-                Ok(Protocol::Kafka) => {
-                    tracing::debug!("a client of Kafka's protocol on the controllers' listener");
-                }
-                Err(error) => tracing::debug!(%error, "a connection to the controller was of no use"),
+                Ok(Protocol::Kafka) => tell_stranger(&stream, peer, &strangers),
+                Err(error) => tracing::debug!(%peer, %error, "a connection to the controller was of no use"),
             }
         });
+    }
+}
+
+fn tell_stranger(stream: &TcpStream, peer: SocketAddr, budget: &LineBudget) {
+    if let Some(held_back) = budget.take() {
+        tracing::warn!(
+            %peer,
+            speaks = likely_protocol(stream),
+            held_back,
+            "closed a connection to the controllers' listener: it takes only calls of other nodes, which are gRPC over \
+             HTTP/2 in plain text; clients connect to a listener of a broker"
+        );
     }
 }
 
 async fn accept_one(
     socket: &TcpListener,
     unsorted: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let permit = unsorted.clone().acquire_owned().await.ok()?;
     match socket.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
+        Ok((stream, peer)) => Some((stream, peer, permit)),
         Err(error) => {
             tracing::warn!(%error, "the controller's listener cannot accept connections");
             tokio::time::sleep(ACCEPT_PAUSE).await;

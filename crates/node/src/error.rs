@@ -1,6 +1,7 @@
 //! Why a node does not start, or stops by itself.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::{fmt, io};
 
 use klamm_broker::broker::{BrokerFailure, BrokerStartError};
@@ -24,6 +25,19 @@ pub enum NodeError {
     /// The broker cannot go on.
     #[error("{}", chain(.0))]
     BrokerFailed(BrokerFailure),
+    /// The controllers are of another cluster.
+    #[error(
+        "the controllers belong to another cluster: {message}; set CLUSTER_ID (klamm.cluster.id) to theirs, or have \
+         controller.quorum.voters (or controller.quorum.bootstrap.servers) name the controllers of {ours}; {directories}"
+    )]
+    ForeignCluster {
+        /// What they say: both clusters.
+        message: String,
+        /// The cluster of this node.
+        ours: String,
+        /// What that means for the directories.
+        directories: ForeignDirectories,
+    },
     /// An address that is in use or not this machine's.
     #[error("cannot listen on {address} ({name}): {source}; free it or change {setting}")]
     Bind {
@@ -91,11 +105,53 @@ impl NodeError {
     /// Whether the settings must change.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Storage(_) | Self::Bind { .. } | Self::Listener { .. })
+        matches!(
+            self,
+            Self::Config(_)
+                | Self::Storage(_)
+                | Self::ForeignCluster { .. }
+                | Self::Bind { .. }
+                | Self::Listener { .. }
+        )
+    }
+
+    /// Whether a part has died without which nothing is left to stop in order.
+    pub(crate) fn is_of_a_dead_part(&self) -> bool {
+        matches!(self, Self::ControllerStopped { .. } | Self::TaskEnded { .. })
     }
 
     pub(crate) fn bind(address: SocketAddr, name: &str, setting: &'static str, source: io::Error) -> Self {
         Self::Bind { address: address.to_string(), name: name.to_owned(), setting, source }
+    }
+}
+
+/// What becomes of the directories of a node whose cluster id the controllers have refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ForeignDirectories {
+    /// They were new, and the id is taken out of them again.
+    TakenBack,
+    /// They were new, and a controller has written its log into them.
+    MadeNow(Vec<PathBuf>),
+    /// They are those of a node of its cluster.
+    Older(Vec<PathBuf>),
+}
+
+impl fmt::Display for ForeignDirectories {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |dirs: &[PathBuf]| {
+            dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
+        };
+        match self {
+            Self::TakenBack => f.write_str("its new directories stay without an id"),
+            Self::MadeNow(dirs) => {
+                write!(f, "made at this start, to be removed before it joins another cluster: {}", list(dirs))
+            }
+            Self::Older(dirs) => write!(
+                f,
+                "to join another cluster it needs other log.dirs than those that meta.properties gives to this one: {}",
+                list(dirs)
+            ),
+        }
     }
 }
 

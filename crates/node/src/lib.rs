@@ -40,7 +40,7 @@ pub use admin_http::{AdminListener, NodeView};
 pub use config_error::ConfigError;
 pub use derived::DerivedSettings;
 pub use endpoint::{Endpoint, Voter, host_and_port};
-pub use error::{ConfigErrors, NodeError};
+pub use error::{ConfigErrors, ForeignDirectories, NodeError};
 pub use klamm_config::property_of_variable;
 pub use node_config::{ListenerPlan, LogFormat, NodeConfig, Quorum, Roles};
 pub use schema::TableSchema;

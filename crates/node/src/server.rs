@@ -5,8 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm_broker::broker::{Broker, BrokerFailure};
+use klamm_broker::controller_client::ControllerError;
 use klamm_log::fs::{LogFs, RealFs};
-use klamm_rpc::{ChannelPool, Deadline};
+use klamm_rpc::{ChannelPool, Deadline, RpcError};
+use klamm_types::BrokerEpoch;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -15,13 +18,13 @@ use crate::admin_http::{AdminListener, NodeView};
 use crate::broker_role::{BrokerRole, BrokerStart, Runtimes};
 use crate::controller_role::ControllerRole;
 use crate::derived::DerivedSettings;
-use crate::error::NodeError;
+use crate::error::{ForeignDirectories, NodeError};
 use crate::metrics::{BrokerView, Observed};
 use crate::node_config::NodeConfig;
 use crate::resolve::resolve;
 use crate::signals::stop_reason;
 use crate::sources::{LoadedSettings, Sources};
-use crate::storage::{StoredIdentity, format_directories};
+use crate::storage::{StoredIdentity, format_directories, take_back};
 use crate::telemetry::{Levels, Telemetry};
 
 /// Threads for the quorum, the broker's session and the admin listener. They have little to do, and must never wait
@@ -31,6 +34,9 @@ const CONTROL_THREADS: usize = 2;
 const BLOCKING_THREADS_MAX: usize = 128;
 /// How long the runtimes may take to end after everything else has.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a node may take to end when a part of it has failed that nothing goes on without: it serves nobody, and the
+/// sooner its connections end, the sooner others take over.
+const FAILED_STOP: Duration = Duration::from_secs(1);
 /// What is kept of the time for an orderly end when leaderships are handed over.
 const AFTER_HANDOVER: Duration = Duration::from_secs(5);
 /// Open files that logs may have at most; more gain nothing.
@@ -70,10 +76,22 @@ pub fn run(sources: &Sources, options: ServerOptions) -> Result<(), NodeError> {
     let data = runtime("klamm-data", threads)?;
     let shutdown_timeout = config.shutdown_timeout;
     let runtimes = Runtimes { control: control.handle().clone(), data: data.handle().clone() };
-    let node = Node { config, derived, identity, fs, telemetry, runtimes, observed: Observed::new() };
+    let formatted = identity.formatted.clone();
+    let node = Node {
+        config,
+        derived,
+        identity,
+        fs: Arc::clone(&fs),
+        telemetry,
+        runtimes,
+        observed: Observed::new(),
+    };
     let outcome = control.block_on(node.live(options, shutdown_timeout));
     data.shutdown_timeout(RUNTIME_TIMEOUT);
     control.shutdown_timeout(RUNTIME_TIMEOUT);
+    if let Err(NodeError::ForeignCluster { directories: ForeignDirectories::TakenBack, .. }) = &outcome {
+        take_back(&*fs, &formatted);
+    }
     match &outcome {
         Ok(()) => tracing::info!("stopped"),
         Err(error) => tracing::error!(%error, "stopped"),
@@ -191,7 +209,14 @@ impl Node {
             }
         };
         self.observed.set_stopping();
-        self.stop(started, outcome.is_ok(), Deadline::after(shutdown_timeout)).await;
+        let is_dead = outcome.as_ref().is_err_and(NodeError::is_of_a_dead_part);
+        let time = if is_dead { FAILED_STOP.min(shutdown_timeout) } else { shutdown_timeout };
+        let deadline = Deadline::after(time);
+        let stopping = self.stop(started, outcome.is_ok(), deadline);
+        if tokio::time::timeout_at(deadline.instant(), stopping).await.is_err() {
+            let millis = time.as_millis();
+            tracing::warn!(millis, "stopped as it is: the time to stop is over, and the next start recovers");
+        }
         if let Some(Admin { stop, running }) = admin {
             stop.send_replace(true);
             if let Err(error) = running.await {
@@ -243,13 +268,31 @@ impl Node {
             };
             tokio::select! {
                 error = serving => error,
-                failure = failing.failed() => NodeError::BrokerFailed(failure),
+                failure = failing.failed() => self.broker_failure(&failing, failure),
             }
         };
         tokio::select! {
             failure = controller_failed => failure,
             failure = broker_failed => failure,
         }
+    }
+
+    /// Why the broker cannot go on, in terms of this node.
+    fn broker_failure(&self, broker: &Broker, failure: BrokerFailure) -> NodeError {
+        let message = match failure {
+            BrokerFailure::Refused(ControllerError::Impossible(RpcError::ForeignCluster { message })) => {
+                message
+            }
+            failure => return NodeError::BrokerFailed(failure),
+        };
+        let StoredIdentity { cluster_id, formatted, .. } = &self.identity;
+        let was_taken = broker.lifecycle().state().epoch != BrokerEpoch::NONE;
+        let directories = match formatted.as_slice() {
+            [] => ForeignDirectories::Older(self.config.log_dirs.clone()),
+            dirs if was_taken || self.config.roles.controller => ForeignDirectories::MadeNow(dirs.to_vec()),
+            _ => ForeignDirectories::TakenBack,
+        };
+        NodeError::ForeignCluster { message, ours: cluster_id.clone(), directories }
     }
 
     async fn start(&self, started: &mut Started) -> Result<(), NodeError> {

@@ -140,6 +140,21 @@ pub fn format_directories(fs: &dyn LogFs, config: &NodeConfig) -> Result<StoredI
     Ok(identity)
 }
 
+/// Takes `meta.properties` out of directories again that were new at this start, for a broker that no controller has ever
+/// taken: so far they hold nothing that anybody wrote.
+pub(crate) fn take_back(fs: &dyn LogFs, formatted: &[PathBuf]) {
+    for dir in formatted {
+        let path = dir.join(MetaProperties::FILE);
+        let removed = fs.remove_file(&path).and_then(|()| fs.sync_dir(dir));
+        let path = path.display();
+        if let Err(error) = removed {
+            tracing::warn!(%path, %error, "cannot be removed; remove it before this node joins another cluster");
+        } else {
+            tracing::info!(%path, "taken back, since the cluster refused this node");
+        }
+    }
+}
+
 /// Where the controller keeps its log: apart from the partitions.
 #[must_use]
 pub fn controller_dir(config: &NodeConfig) -> PathBuf {

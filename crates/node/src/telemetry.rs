@@ -25,12 +25,16 @@ const PARTS: [&str; 8] = [
     "klamm_rpc",
 ];
 /// Libraries that say too much for the operator of a node, with the level from which on they may. What openraft warns
-/// of at every heartbeat that fails, the controller says once.
-const QUIET: [(&str, LevelFilter); 5] = [
+/// of at every heartbeat that fails, the controller says once. Its parts around the core call it an error that the core
+/// is gone, which belongs to every orderly end; when the core fails, it says why itself.
+const QUIET: [(&str, LevelFilter); 8] = [
     ("h2", LevelFilter::WARN),
     ("hyper", LevelFilter::WARN),
     ("hyper_util", LevelFilter::WARN),
     ("openraft", LevelFilter::ERROR),
+    ("openraft::core::heartbeat", LevelFilter::OFF),
+    ("openraft::raft", LevelFilter::OFF),
+    ("openraft::storage::callback", LevelFilter::OFF),
     ("tower", LevelFilter::WARN),
 ];
 /// The most loggers with a level of their own.
@@ -213,6 +217,22 @@ mod tests {
         assert_eq!(level_of("klamm_broker").as_deref(), Some("WARN"));
         assert_eq!(Levels::read("loud"), Err(LevelError::NoLevel { text: "loud".to_owned() }));
         assert_eq!(Levels::read("a b=info"), Err(LevelError::NoLogger { text: "a b".to_owned() }));
+    }
+
+    /// openraft calls it an error when a call comes to its core after the end, which every orderly stop can bring.
+    #[test]
+    fn only_what_fails_in_the_core_of_the_quorum_is_an_error() {
+        use tracing::Level;
+        let filter = Levels::read("info").unwrap().filter();
+        for part in ["openraft::core::raft_core", "openraft::core::sm::worker", "openraft::storage::helper"] {
+            assert!(
+                filter.would_enable(part, &Level::ERROR) && !filter.would_enable(part, &Level::WARN),
+                "{part}"
+            );
+        }
+        for part in ["openraft::raft", "openraft::raft::raft_inner", "openraft::storage::callback"] {
+            assert!(!filter.would_enable(part, &Level::ERROR), "{part}");
+        }
     }
 
     #[test]

@@ -71,6 +71,22 @@ async fn decide(stream: &TcpStream) -> Result<Protocol, FirstBytesError> {
     }
 }
 
+/// What a connection that speaks no HTTP/2 most likely speaks, by what has come so far: a name for people who look for
+/// whoever called the wrong port.
+pub fn likely_protocol(stream: &TcpStream) -> &'static str {
+    let mut buffer = [0; PREFACE.len()];
+    let seen = rustix::net::recv(stream, &mut buffer, RecvFlags::PEEK);
+    let length = seen.map_or(0, |(_, length)| length);
+    match buffer.get(..length).unwrap_or(&buffer) {
+        // A record of a handshake.
+        [0x16, 0x03, ..] => "TLS",
+        [b'A'..=b'Z', ..] => "HTTP/1, or another protocol of text",
+        // The length of a request, which is below 16 MiB but for the largest batches.
+        [0, ..] => "Kafka's protocol",
+        _ => "no known protocol",
+    }
+}
+
 enum Peeked {
     Is(Protocol),
     Undecided,

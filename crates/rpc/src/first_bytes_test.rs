@@ -74,3 +74,18 @@ async fn a_caller_that_leaves_early_is_noticed() {
         assert!(matches!(closed, FirstBytesError::Closed), "{said:?}: {closed}");
     }
 }
+
+#[tokio::test]
+async fn strangers_are_known_by_how_they_begin() {
+    for (said, protocol) in [
+        (&b"GET / HTTP/1.1\r\n"[..], "HTTP/1"),
+        (&[0x16, 0x03, 0x01, 0x02, 0x00], "TLS"),
+        (&[0, 0, 0, 20, 0, 18, 0, 4], "Kafka's protocol"),
+        (&[0xa5; 8], "no known protocol"),
+    ] {
+        let (mut caller, accepted) = connection().await;
+        caller.write_all(said).await.unwrap();
+        assert_eq!(first_bytes(&accepted, PATIENCE).await.unwrap(), Protocol::Kafka);
+        assert!(likely_protocol(&accepted).starts_with(protocol), "{said:?}");
+    }
+}

@@ -13,8 +13,8 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::Lane;
 use crate::channel::{FRAME_BYTES_MAX, HEADER_BYTES_MAX};
+use crate::{Lane, RefusedCalls};
 
 /// Settings of [`serve`].
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,7 +55,7 @@ pub struct ServeError(#[from] tonic::transport::Error);
 ///
 /// Whoever accepted a connection may have looked at its first bytes
 /// ([`first_bytes`](crate::first_bytes)), but must not have taken any. A connection that fails is dropped without
-/// harm to the others.
+/// harm to the others. Calls that are refused for what they are get a line in the log ([`RefusedCalls`]).
 ///
 /// # Errors
 /// [`ServeError`] if the server cannot be set up.
@@ -73,7 +73,8 @@ pub async fn serve(
         shutdown.await;
         stopping.send_replace(true);
     };
-    let served = builder(&config).add_routes(routes).serve_with_incoming_shutdown(incoming, until_shutdown);
+    let mut server = builder(&config).layer(RefusedCalls::new());
+    let served = server.add_routes(routes).serve_with_incoming_shutdown(incoming, until_shutdown);
     let mut served = std::pin::pin!(served);
     tokio::select! {
         outcome = &mut served => return Ok(outcome?),

@@ -295,6 +295,59 @@ async fn messages_and_calls_that_make_no_sense_are_refused() {
     node.stop().await;
 }
 
+/// What is logged on this thread, from its making to its end.
+#[derive(Clone, Default)]
+struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn collect(&self) -> tracing::subscriber::DefaultGuard {
+        let lines = self.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || lines.clone()).finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn of(&self, part: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_calls_nonsense_is_told_to_the_operator_once_in_a_while() {
+    let lines = Lines::default();
+    let _collecting = lines.collect();
+    let node = Node::start().await;
+    let channel = ChannelPool::default().channel(&node.address, Lane::Control).unwrap();
+    let mut client = PartitionControlClient::new(channel);
+    for _ in 0..20 {
+        let nameless = pb::AlterPartitionRequest::default();
+        assert!(soon().run(client.alter_partition(nameless)).await.is_err());
+        let foreign = pb::AlterPartitionRequest { caller: caller("theirs"), ..Default::default() };
+        assert!(soon().run(client.alter_partition(foreign)).await.is_err());
+        let fine = pb::AlterPartitionRequest { caller: caller("ours"), ..Default::default() };
+        assert!(soon().run(client.alter_partition(fine)).await.is_ok());
+    }
+    node.stop().await;
+    let [malformed] = &lines.of("a call makes no sense")[..] else { panic!("{:?}", lines.of("")) };
+    for part in ["peer=127.0.0.1:", "PartitionControl/AlterPartition", "the call names no caller"] {
+        assert!(malformed.contains(part), "{malformed}");
+    }
+    let [foreign] = &lines.of("a call from or for another node")[..] else { panic!("{:?}", lines.of("")) };
+    assert!(foreign.contains("this is cluster ours, not") && foreign.contains("theirs"), "{foreign}");
+}
+
 #[tokio::test]
 async fn bytes_that_are_no_http2_end_their_connection_alone() {
     let node = Node::start().await;

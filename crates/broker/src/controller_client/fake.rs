@@ -47,6 +47,8 @@ pub(crate) struct Script {
     pub(crate) standing: pb::BrokerStanding,
     /// Answers to proposals; what is not in it is left out.
     pub(crate) isr_answers: Vec<pb::IsrAnswer>,
+    /// The feed says once that there is nothing new, and ends, as that of a controller that stops.
+    pub(crate) feed_ends: bool,
     pub(crate) snapshot: Option<MetadataImage>,
     pub(crate) entries: Vec<feed::CommittedEntry>,
     pub(crate) calls: Vec<Call>,
@@ -75,6 +77,7 @@ impl Default for Script {
             heartbeat_interval_ms: 20,
             standing: pb::BrokerStanding { session_timeout_ms: 3_000, ..Default::default() },
             isr_answers: Vec::new(),
+            feed_ends: false,
             snapshot: None,
             entries: Vec::new(),
             calls: Vec::new(),
@@ -360,6 +363,11 @@ impl MetadataFeed for Service {
         self.identity.admit_follower(&request)?;
         let (events, stream) = mpsc::channel(4);
         let mut script = self.script.subscribe();
+        if script.borrow().feed_ends {
+            let idle = Event::Idle(feed::FeedIdle { committed_end_offset: 0 });
+            let _ = events.send(Ok(feed::FollowEvent { event: Some(idle) })).await;
+            return Ok(Response::new(Box::pin(ReceiverStream::new(stream))));
+        }
         tokio::spawn(async move {
             let mut next = request.from_offset;
             let image =

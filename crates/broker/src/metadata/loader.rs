@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use klamm_pb::metadata::v1 as pb;
 use klamm_rpc::stubs::metadata::v1::metadata_feed_client::MetadataFeedClient;
-use klamm_rpc::{Backoff, Deadline, Lane, NodeAddress, RpcError};
+use klamm_rpc::{Backoff, Deadline, Lane, LineBudget, NodeAddress, RpcError};
 use klamm_types::Offset;
 use tonic::Streaming;
 use tonic::transport::Channel;
@@ -22,6 +22,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// The longest event that is asked for, in bytes; a longer entry comes alone.
 const EVENT_BYTES_MAX: u32 = 4 << 20;
+/// Between two lines that say who is followed. Of controllers that stop, or are out of touch with their quorum, several
+/// may be followed in turn, each for a moment.
+const TOLD_INTERVAL: Duration = Duration::from_secs(5);
 /// How many records are replayed without a change of thread: some tens of microseconds of work.
 const INLINE_RECORDS_MAX: usize = 64;
 
@@ -51,8 +54,9 @@ struct Follower {
     cache: Arc<MetadataCache>,
     feed: Feed,
     publishers: Vec<Box<dyn MetadataPublisher>>,
-    /// Who was followed last.
-    followed: Option<NodeAddress>,
+    /// Who was last said to be followed.
+    told: Option<NodeAddress>,
+    budget: LineBudget,
 }
 
 enum Ended {
@@ -69,7 +73,8 @@ impl MetadataLoader {
     #[must_use]
     pub fn new(client: ControllerClient, cache: Arc<MetadataCache>) -> Self {
         let feed = Feed::new(cache.image());
-        Self { client, follower: Follower { cache, feed, publishers: Vec::new(), followed: None } }
+        let budget = LineBudget::new(TOLD_INTERVAL);
+        Self { client, follower: Follower { cache, feed, publishers: Vec::new(), told: None, budget } }
     }
 
     /// The same, with one more publisher after those that it has.
@@ -162,19 +167,27 @@ impl Follower {
             };
             if std::mem::take(&mut is_new) {
                 backoff.reset();
-                let applied = self.feed.provenance().last_offset;
-                if self.followed.as_ref() == Some(address) {
-                    debug!(controller = %address, %applied, "following the metadata again");
-                } else {
-                    info!(controller = %address, %applied, "following the metadata");
-                    self.followed = Some(address.clone());
-                }
+                debug!(controller = %address, "the metadata feed has begun");
             }
+            self.tell_followed(address);
             let (back, outcome) = self.take(event).await;
             self = back;
             if let Err(error) = outcome {
                 return (self, Ended::Senseless(error));
             }
+        }
+    }
+
+    /// Says who is followed if that is somebody else than was said last; if it was said a moment ago, a later event of the
+    /// stream does.
+    fn tell_followed(&mut self, address: &NodeAddress) {
+        if self.told.as_ref() == Some(address) {
+            return;
+        }
+        if let Some(held_back) = self.budget.take() {
+            let applied = self.feed.provenance().last_offset;
+            info!(controller = %address, %applied, held_back, "following the metadata");
+            self.told = Some(address.clone());
         }
     }
 

@@ -105,6 +105,47 @@ async fn after_a_death_another_is_followed_from_where_the_first_had_led() {
     assert_eq!(running.heard.lock().unwrap().last(), Some(&("second", 2, 2, 1)));
 }
 
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn controllers_that_are_followed_in_turn_are_not_told_each_time() {
+    let lines = Lines::default();
+    let written = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
+    let _collecting = tracing::subscriber::set_default(subscriber);
+    let ending = || Script { feed_ends: true, ..Script::default() };
+    let (first, second) = (FakeController::start(ending()).await, FakeController::start(ending()).await);
+    let started = tokio::time::Instant::now();
+    let running = follow(&[&first, &second]);
+    for controller in [&first, &second] {
+        controller.wait_for(|script| script.calls.len() >= 20).await;
+    }
+    let told = || {
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains("following the metadata")).count()
+    };
+    let most = 1 + started.elapsed().as_millis() / TOLD_INTERVAL.as_millis();
+    assert!((1..=most).contains(&(told() as u128)), "{} lines, at most {most} are allowed", told());
+    // Who then goes on to be followed is told when the time comes.
+    second.tell(|script| script.feed_ends = false);
+    first.kill().await;
+    second.tell(|script| script.commit(&[topic(1)]));
+    running.cache.wait_for(Offset(0), soon()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_snapshot_is_loaded_as_a_whole() {
     let mut delta = MetadataDelta::new(MetadataImage::empty());

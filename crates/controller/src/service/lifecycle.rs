@@ -1,5 +1,7 @@
 //! The life of brokers, by gRPC.
 
+use std::error::Error as _;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +14,12 @@ use klamm_control::{
 };
 use klamm_metadata::{DirectoryId, IncarnationId, RecordError, endpoint_from_pb, feature_from_pb};
 use klamm_pb::controller::v1 as pb;
+use klamm_rpc::RefusedCalls;
 use klamm_rpc::stubs::controller::v1::broker_lifecycle_server::BrokerLifecycle;
 use klamm_types::{BrokerEpoch, BrokerId, Offset};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::ServiceParts;
 use super::refusal::refusal_of;
@@ -33,11 +36,13 @@ const LIST_LEN_MAX: usize = 64;
 pub(super) struct LifecycleService {
     parts: Arc<ServiceParts>,
     streams: AtomicU64,
+    /// For what goes wrong within a stream.
+    refused: RefusedCalls,
 }
 
 impl LifecycleService {
     pub(super) fn new(parts: Arc<ServiceParts>) -> Self {
-        Self { parts, streams: AtomicU64::new(0) }
+        Self { parts, streams: AtomicU64::new(0), refused: RefusedCalls::new() }
     }
 }
 
@@ -79,6 +84,8 @@ impl BrokerLifecycle for LifecycleService {
             parts: Arc::clone(&self.parts),
             number: self.streams.fetch_add(1, Ordering::Relaxed),
             opened: None,
+            peer: request.remote_addr(),
+            refused: self.refused.clone(),
         };
         tokio::spawn(session.run(request.into_inner(), answers));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
@@ -123,6 +130,8 @@ struct Session {
     number: u64,
     /// Whose it is, once its first heartbeat was taken.
     opened: Option<(BrokerId, BrokerEpoch)>,
+    peer: Option<SocketAddr>,
+    refused: RefusedCalls,
 }
 
 impl Session {
@@ -142,7 +151,12 @@ impl Session {
                 }
                 () = answers.closed() => break None,
             };
-            let Ok(Some(heartbeat)) = heartbeat else { break None };
+            let heartbeat = match heartbeat {
+                Ok(Some(heartbeat)) => heartbeat,
+                // Nobody is left who would hear more.
+                Ok(None) => break None,
+                Err(end) => break malformed(&end),
+            };
             match self.answer(heartbeat).await {
                 Ok(answer) => {
                     if answers.send(Ok(answer)).await.is_err() {
@@ -158,6 +172,8 @@ impl Session {
             let _ = self.parts.handle.session(ended);
         }
         if let Some(failure) = failure {
+            let node = self.opened.map(|(broker, _)| broker);
+            self.refused.note("BrokerLifecycle/Session", self.peer, node, &failure);
             let _ = answers.send(Err(failure)).await;
         }
     }
@@ -197,6 +213,13 @@ impl Session {
         };
         Ok(pb::HeartbeatResponse { sequence: message.sequence, result: Some(result) })
     }
+}
+
+/// The answer to bytes that are no heartbeat. `None` if the connection broke: this side's account of that has the cause
+/// with it, and nobody is left to be told.
+fn malformed(end: &Status) -> Option<Status> {
+    let is_of_the_message = end.source().is_none() && matches!(end.code(), Code::Internal | Code::OutOfRange);
+    is_of_the_message.then(|| Status::invalid_argument(format!("no heartbeat: {}", end.message())))
 }
 
 fn register_from_pb(broker: BrokerId, message: pb::RegisterRequest) -> Result<RegisterRequest, Status> {

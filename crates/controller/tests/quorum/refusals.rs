@@ -96,6 +96,28 @@ fn nonsense_is_refused_and_harms_nobody() {
 }
 
 #[test]
+fn a_session_that_sends_no_heartbeats_is_told_so() {
+    use tonic::codegen::http::uri::PathAndQuery;
+    use tonic_prost::ProstCodec;
+    let cluster = Cluster::start(1);
+    cluster.active();
+    let channel = cluster.channel(1);
+    let status = cluster.calls.block_on(async {
+        let mut raw = tonic::client::Grpc::new(channel);
+        raw.ready().await.unwrap();
+        // Its first field is a number where a heartbeat has a message.
+        let refusal = pb::Refusal { code: pb::RefusalCode::InvalidRequest.into(), message: "x".repeat(100) };
+        let codec: ProstCodec<pb::Refusal, pb::HeartbeatResponse> = ProstCodec::default();
+        let path = PathAndQuery::from_static("/klamm.controller.v1.BrokerLifecycle/Session");
+        let request = tonic::Request::new(tokio_stream::once(refusal));
+        let answers = raw.streaming(request, path, codec).await.unwrap();
+        answers.into_inner().message().await.unwrap_err()
+    });
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().starts_with("no heartbeat: "), "{status}");
+}
+
+#[test]
 fn a_change_is_refused_item_by_item() {
     use pb::submit_response::Outcome;
     let cluster = Cluster::start(1);
