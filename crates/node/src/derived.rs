@@ -42,7 +42,10 @@ impl DerivedSettings {
     pub fn new(loaded: &LoadedSettings) -> Result<Self, ConfigError> {
         let settings = &loaded.settings;
         let front = front(settings);
-        front.validate().map_err(|error| unfit(loaded, front_name(error.name), error.to_string()))?;
+        front.validate().map_err(|error| {
+            let problem = format!("is {}, it must be from {} to {}", error.value, error.min, error.max);
+            unfit(loaded, front_name(error.name), problem)
+        })?;
         let control = control(settings);
         control.validate().map_err(|error| {
             unfit(loaded, "broker.session.timeout.ms", format!("and its like do not fit: {error}"))
@@ -260,6 +263,12 @@ mod tests {
             let told = DerivedSettings::new(&load(settings)).unwrap_err().to_string();
             assert!(told.contains(part), "{told}");
         }
+    }
+
+    #[test]
+    fn limits_of_the_front_are_told_by_the_names_of_their_settings() {
+        let told = DerivedSettings::new(&load(&["queued.max.request.bytes=1000"])).unwrap_err().to_string();
+        assert!(told.starts_with("--override: queued.max.request.bytes is 1000, it must be from "), "{told}");
     }
 
     #[test]

@@ -211,8 +211,11 @@ fn check_timeouts(loaded: &LoadedSettings) -> Result<(), ConfigError> {
     const BEAT: &str = "broker.heartbeat.interval.ms";
     const LONGEST: &str = "klamm.broker.session.timeout.max.ms";
     let settings = &loaded.settings;
-    let session = settings.integer(SESSION);
-    if settings.integer(BEAT) >= session {
+    let (session, beat) = (settings.integer(SESSION), settings.integer(BEAT));
+    if beat >= session && settings.given(BEAT).is_none() {
+        return Err(unfit(loaded, SESSION, format!("must be above {BEAT}, {beat}; lower both")));
+    }
+    if beat >= session {
         return Err(unfit(loaded, BEAT, format!("must be from 1 to below {SESSION}, {session}")));
     }
     if settings.given(LONGEST).is_some() && settings.integer(LONGEST) < session {

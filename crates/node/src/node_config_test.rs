@@ -129,6 +129,7 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         ("klamm.cluster.id=short", "must be 22 letters"),
         ("klamm.admin.listener=9190", "must be host:port"),
         ("broker.heartbeat.interval.ms=3000", "below broker.session.timeout.ms, 3000"),
+        ("broker.session.timeout.ms=400", "must be above broker.heartbeat.interval.ms, 500; lower both"),
         ("broker.session.timeout.ms=0", "it must be from 1 to 3600000"),
         ("klamm.broker.session.timeout.max.ms=2999", "must be at least broker.session.timeout.ms, 3000"),
         ("controller.quorum.election.timeout.ms=0", "it must be from 1 to 2147483647"),

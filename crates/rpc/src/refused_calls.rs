@@ -79,11 +79,12 @@ const fn is_malformed(code: Code) -> Option<bool> {
         | Code::OutOfRange
         | Code::Unimplemented
         | Code::Internal
-        | Code::Unknown
         | Code::DataLoss => Some(true),
         Code::PermissionDenied | Code::Unauthenticated | Code::NotFound => Some(false),
         Code::Ok
         | Code::Cancelled
+        // What a broken connection is to its service.
+        | Code::Unknown
         | Code::DeadlineExceeded
         | Code::AlreadyExists
         | Code::ResourceExhausted
