@@ -23,6 +23,7 @@ use crate::raft::{
     wait_until,
 };
 use crate::service::{self, Contact, ServiceParts};
+use crate::standing::{self, Enlisted, Enlistment, Standing};
 use crate::status::{ControllerStatus, QuorumRole};
 
 /// How long the next founder waits for the one before to found the quorum.
@@ -53,21 +54,17 @@ impl Controller {
     /// [`StartError`].
     pub async fn start(options: ControllerOptions) -> Result<Self, StartError> {
         options.validate()?;
-        let (log_dir, segment_bytes) = (Arc::clone(&options.log_dir), options.segment_bytes);
-        let opened = tokio::task::spawn_blocking(move || open_store(log_dir, segment_bytes)).await;
-        let (store, snapshots) = opened.map_err(|error| StartError::Task { reason: error.to_string() })??;
+        let (store, snapshots) = open(&options).await?;
         let reader = store.reader();
+        let (standing_sender, standing) =
+            standing::standing(Standing::at_start(store.is_new(), store.lost()));
+        let lost = store.lost_record()?;
         let (committed_sender, committed) = watch::channel(MetadataImage::empty());
         let machine = MetadataStateMachine::new(Arc::clone(&snapshots), committed_sender);
         let identity = NodeIdentity::new(&options.cluster_id, options.node_id);
         let dead_leader = Arc::new(DeadLeader::default());
-        let transport = RaftTransport {
-            identity: identity.clone(),
-            channels: options.channels.clone(),
-            timeouts: call_timeouts(options.timing),
-            dead_leader: Arc::clone(&dead_leader),
-        };
-        let config = raft_config(&options)?;
+        let transport = transport(&options, &identity, &dead_leader);
+        let config = Config { enable_elect: standing.get().may_stand(), ..raft_config(&options)? };
         let this = raft_id(options.node_id.0);
         let raft = Raft::new(this, Arc::new(config), transport.clone(), store, machine).await;
         let raft = raft.map_err(|error| StartError::Raft { reason: error.to_string() })?;
@@ -75,7 +72,6 @@ impl Controller {
         let (status_sender, status) = watch::channel(ControllerStatus::NEW);
         let (stop, stopped) = watch::channel(false);
         let (handle, mailboxes) = ControllerHandle::new();
-        let contact = Arc::new(Contact::default());
         let active = ActiveController {
             raft: raft.clone(),
             settings: active_settings(&options),
@@ -85,12 +81,26 @@ impl Controller {
             status: status_sender.clone(),
             leading: None,
         };
-        let watch_task =
-            LeaderWatch { raft: raft.clone(), transport, dead_leader: Arc::clone(&dead_leader), this };
+        let watch_task = LeaderWatch {
+            raft: raft.clone(),
+            transport: transport.clone(),
+            dead_leader: Arc::clone(&dead_leader),
+            this,
+            standing: standing.clone(),
+        };
+        let enlistment = Enlistment {
+            raft: raft.clone(),
+            transport,
+            reader: reader.clone(),
+            lost,
+            founders: founders(&options),
+            this,
+            standing: standing_sender,
+        };
         let tasks = vec![
             tokio::spawn(active.run(mailboxes, stopped.clone())),
             tokio::spawn(watch_task.run()),
-            tokio::spawn(found(raft.clone(), founders(&options), this)),
+            tokio::spawn(enlist(enlistment, status_sender.clone())),
             tokio::spawn(report(raft.clone(), committed.clone(), status_sender.clone())),
             tokio::spawn(become_ready(raft.clone(), status_sender)),
         ];
@@ -105,7 +115,8 @@ impl Controller {
             status: status.clone(),
             stopped,
             dead_leader,
-            contact,
+            contact: Arc::new(Contact::default()),
+            standing,
             lease: options.timing.election_timeout_max() * 2,
         });
         Ok(Self { raft, routes, status, stop, tasks, lease: options.timing.election_timeout_max() })
@@ -171,15 +182,23 @@ impl Drop for Controller {
     }
 }
 
+/// Opens what lies on the disk, on a thread that may wait for it.
+async fn open(options: &ControllerOptions) -> Result<(LogStore, Arc<SnapshotStore>), StartError> {
+    let (log_dir, segment_bytes) = (Arc::clone(&options.log_dir), options.segment_bytes);
+    let opened = tokio::task::spawn_blocking(move || open_store(log_dir, segment_bytes)).await;
+    opened.map_err(|error| StartError::Task { reason: error.to_string() })?
+}
+
 fn open_store(
     log_dir: Arc<LogDir>,
     segment_bytes: u32,
 ) -> Result<(LogStore, Arc<SnapshotStore>), StartError> {
     let (store, report) = LogStore::open(LogStoreOptions { segment_bytes, log_dir: Arc::clone(&log_dir) })?;
     tracing::info!(?report, "the metadata log is open");
-    if report.batches_after_tear {
-        tracing::error!(
-            "whole entries stood behind damage in the metadata log and were cut off: accepted changes may be gone"
+    if report.truncated_bytes > 0 {
+        tracing::warn!(
+            bytes = report.truncated_bytes,
+            "the end of the metadata log was damaged and is cut off: this controller votes again when the others have said what they have"
         );
     }
     let snapshots = SnapshotStore::open(log_dir, store.directory())?;
@@ -202,6 +221,19 @@ fn founders(options: &ControllerOptions) -> BTreeMap<u64, ControllerNode> {
         (raft_id(voter.id.0), node)
     });
     founders.collect()
+}
+
+fn transport(
+    options: &ControllerOptions,
+    identity: &NodeIdentity,
+    dead_leader: &Arc<DeadLeader>,
+) -> RaftTransport {
+    RaftTransport {
+        identity: identity.clone(),
+        channels: options.channels.clone(),
+        timeouts: call_timeouts(options.timing),
+        dead_leader: Arc::clone(dead_leader),
+    }
 }
 
 fn call_timeouts(timing: RaftTiming) -> CallTimeouts {
@@ -242,12 +274,21 @@ fn raft_config(options: &ControllerOptions) -> Result<Config, StartError> {
     config.validate().map_err(|error| StartError::Raft { reason: error.to_string() })
 }
 
-/// Founds the quorum with the same voters as every other founder does. A node that has heard of a quorum already, or
-/// is not among the founders, leaves it at that.
-async fn found(raft: Raft, founders: BTreeMap<u64, ControllerNode>, this: u64) {
-    if !founders.contains_key(&this) {
-        return;
+/// Finds out whether this node has forgotten anything, and founds the quorum if it is new.
+async fn enlist(enlistment: Enlistment, status: watch::Sender<ControllerStatus>) {
+    let (raft, founders, this) = (enlistment.raft.clone(), enlistment.founders.clone(), enlistment.this);
+    match enlistment.run().await {
+        Ok(Enlisted::Founder) => found(raft, founders, this).await,
+        Ok(Enlisted::Member) => {}
+        Err(error) => status.send_modify(|status| {
+            status.failure.get_or_insert_with(|| error.to_string());
+        }),
     }
+}
+
+/// Founds the quorum with the same voters as every other founder does. A node that has heard of a quorum already leaves
+/// it at that.
+async fn found(raft: Raft, founders: BTreeMap<u64, ControllerNode>, this: u64) {
     let rank = founders.keys().filter(|founder| **founder < this).count();
     // The first in the order usually has done it by then, and stands for election unopposed.
     tokio::time::sleep(FOUNDING_STAGGER * u32::try_from(rank).unwrap_or(u32::MAX)).await;
@@ -279,7 +320,13 @@ async fn report(
                 ..ControllerStatus::NEW
             };
             status.send_if_modified(|known| {
-                let next = ControllerStatus { is_active: known.is_active, is_ready: known.is_ready, ..next };
+                let failure = next.failure.clone().or_else(|| known.failure.clone());
+                let next = ControllerStatus {
+                    is_active: known.is_active,
+                    is_ready: known.is_ready,
+                    failure,
+                    ..next
+                };
                 let differs = *known != next;
                 *known = next;
                 differs

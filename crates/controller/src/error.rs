@@ -40,6 +40,34 @@ impl StartError {
     }
 }
 
+/// Why a controller that may have forgotten something cannot find out what.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnlistError {
+    /// The disk does not take it down.
+    #[error(transparent)]
+    Log(#[from] LogStoreError),
+    /// Raft has stopped.
+    #[error("raft has stopped: {reason}")]
+    Raft {
+        /// What openraft says.
+        reason: String,
+    },
+    /// Raft knows of a newer vote than all the others do. A bug.
+    #[error("the vote {vote} cannot be promised after {own}")]
+    Vote {
+        /// What the others know of.
+        vote: String,
+        /// What Raft knows of.
+        own: String,
+    },
+}
+
+impl EnlistError {
+    pub(crate) fn raft(error: impl std::fmt::Display) -> Self {
+        Self::Raft { reason: error.to_string() }
+    }
+}
+
 /// Why the active controller has no answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ControllerError {

@@ -25,6 +25,8 @@
 //!   and both the file and its directory have been synced.
 //! - RAFT-2: what was acknowledged survives a crash; the term of the vote and the last purged entry never go back.
 //! - RAFT-3: the log has no hole: it starts after the last purged entry and every entry has the next index.
+//! - STANDING-1, STANDING-2: a voter that may have forgotten something gives no vote that only its forgetting makes possible
+//!   (`standing`).
 
 mod active;
 mod clock;
@@ -34,6 +36,7 @@ mod error;
 mod options;
 pub mod raft;
 mod service;
+mod standing;
 mod status;
 
 pub use controller::Controller;

@@ -5,7 +5,7 @@
 //!     .metadata-log.lock              held by the process that has the store open
 //!     recovery-point-offset-checkpoint
 //!     __cluster_metadata-0/           a log like any other: `klamm log dump` reads it
-//!       quorum-state                  vote, last purged entry, last committed entry
+//!       quorum-state                  vote, last purged entry, last committed entry, what was lost
 //!       00000000000000000000.log      one entry, one batch: offset = index, leader epoch = term
 //!       00..4711-0000000003.checkpoint    a snapshot of the image after index 4711, term 3
 //! ```
@@ -26,6 +26,7 @@ pub(crate) mod wire;
 
 pub use entry::{BLANK_CONTROL_TYPE, ENTRY_BYTES_MAX, MEMBERSHIP_CONTROL_TYPE};
 pub use error::{EntryError, EnvelopeError, LogStoreError};
+pub(crate) use io_thread::LostRecord;
 pub use log_reader::LogReader;
 pub use log_store::{LogStore, LogStoreOptions};
 pub(crate) use snapshot_store::SnapshotStore;
@@ -36,6 +37,7 @@ pub use types::{
     AppliedEntry, CommittedLeaderId, ControllerNode, EncodedRecords, Entry, EntryPayload, LogId, Membership,
     TypeConfig, Vote,
 };
+pub(crate) use vote::Lost;
 pub use vote::QUORUM_STATE_FILE;
 pub use wire::WireError;
 

@@ -31,6 +31,7 @@ use tonic::service::Routes;
 use crate::active::ControllerHandle;
 use crate::detection::DeadLeader;
 use crate::raft::{LogReader, Raft, SnapshotStore};
+use crate::standing::StandingWatch;
 use crate::status::ControllerStatus;
 
 /// When a leader last gave a sign of life.
@@ -62,6 +63,8 @@ pub(crate) struct ServiceParts {
     pub(crate) stopped: watch::Receiver<bool>,
     pub(crate) dead_leader: Arc<DeadLeader>,
     pub(crate) contact: Arc<Contact>,
+    /// What this node may do that may have forgotten something.
+    pub(crate) standing: StandingWatch,
     /// How long a controller may be out of touch with the quorum and still tell others what is committed.
     pub(crate) lease: Duration,
 }

@@ -20,6 +20,7 @@ use super::{DeadLeader, Probe, is_refused_twice, probe};
 use crate::raft::transport::RaftTransport;
 use crate::raft::wire::new_vote;
 use crate::raft::{ControllerNode, Membership, Raft, ServerMetrics, WatchReceiver as _, wait_until};
+use crate::standing::StandingWatch;
 
 /// How long the next in the order of followers waits for the one before.
 const STAGGER: Duration = Duration::from_millis(40);
@@ -36,6 +37,7 @@ pub(crate) struct LeaderWatch {
     pub(crate) transport: RaftTransport,
     pub(crate) dead_leader: Arc<DeadLeader>,
     pub(crate) this: u64,
+    pub(crate) standing: StandingWatch,
 }
 
 /// The leader of a term.
@@ -132,6 +134,7 @@ impl LeaderWatch {
             let candidate = vote.leader_id.term > seen_term && vote.leader_id.voted_for != self.this;
             seen_term = seen_term.max(vote.leader_id.term);
             if !candidate
+                && self.standing.get().may_stand()
                 && self.would_win(leader, &membership).await
                 && self.raft.trigger().elect(false).await.is_err()
             {

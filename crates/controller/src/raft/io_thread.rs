@@ -15,7 +15,7 @@ use super::entry::offset_of;
 use super::error::{EntryError, LogStoreError};
 use super::shared::{NO_TIME, Shared};
 use super::types::{LogId, TypeConfig, Vote};
-use super::vote::QuorumState;
+use super::vote::{Lost, QuorumState};
 
 /// How many calls may wait. Openraft has one call under way at a time, but for appends.
 const QUEUE_LEN: usize = 256;
@@ -40,6 +40,28 @@ pub(super) enum Command {
     Purge(LogId, Done),
     /// Write the committed entry, which nobody waits for.
     SaveCommitted,
+    /// Save what was lost, or that nothing is lost any more: then all that was appended is on the disk.
+    SaveLost(Lost, Done),
+}
+
+/// The way to say what was lost, for others than Raft. It does not keep the thread alive.
+#[derive(Clone, Debug)]
+pub(crate) struct LostRecord {
+    commands: mpsc::WeakSender<Command>,
+}
+
+impl LostRecord {
+    /// Writes it; durable on return.
+    ///
+    /// # Errors
+    /// [`LogStoreError::Stopped`], and what the disk says.
+    pub(crate) async fn save(&self, lost: Lost) -> Result<(), LogStoreError> {
+        let commands = self.commands.upgrade().ok_or(LogStoreError::Stopped)?;
+        let (done, answer) = oneshot::channel();
+        commands.send(Command::SaveLost(lost, done)).await.map_err(|_| LogStoreError::Stopped)?;
+        drop(commands);
+        answer.await.unwrap_or(Err(LogStoreError::Stopped))
+    }
 }
 
 /// The thread and the way to it. Dropping it does what is queued, writes the committed entry and the recovery point,
@@ -67,6 +89,11 @@ impl IoThread {
     pub(super) async fn reserve(&self) -> Result<mpsc::Permit<'_, Command>, LogStoreError> {
         let commands = self.commands.as_ref().ok_or(LogStoreError::Stopped)?;
         commands.reserve().await.map_err(|_| LogStoreError::Stopped)
+    }
+
+    pub(super) fn lost_record(&self) -> Result<LostRecord, LogStoreError> {
+        let commands = self.commands.as_ref().ok_or(LogStoreError::Stopped)?;
+        Ok(LostRecord { commands: commands.downgrade() })
     }
 
     /// Asks for the committed entry to be written, unless the queue is full: then somebody else will ask again.
@@ -128,6 +155,7 @@ impl Worker {
             Command::TruncateFrom(end, done) => answer(done, self.truncate_from(end)),
             Command::Purge(log_id, done) => answer(done, self.purge(log_id)),
             Command::SaveCommitted => self.save_committed(COMMITTED_LAG_MAX),
+            Command::SaveLost(lost, done) => answer(done, self.save_lost(lost)),
         }
     }
 
@@ -184,6 +212,13 @@ impl Worker {
             // Nobody waits for it; a failure has taken the directory out of service, which the next call finds.
             let _ = self.save_state(|_| ());
         }
+    }
+
+    /// What was appended is flushed first, also what nobody has asked to be flushed yet: from then on the log speaks for
+    /// itself.
+    fn save_lost(&mut self, lost: Lost) -> Result<(), LogStoreError> {
+        self.shared.log.flush()?;
+        self.save_state(|state| state.lost = lost)
     }
 
     fn truncate_from(&mut self, end: u64) -> Result<(), LogStoreError> {

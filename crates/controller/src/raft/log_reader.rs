@@ -3,13 +3,13 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use openraft::{OptionalSend, RaftLogReader};
 
 use super::error::LogStoreError;
 use super::shared::Shared;
-use super::types::{Entry, TypeConfig, Vote};
+use super::types::{Entry, LogId, TypeConfig, Vote};
 
 /// How many bytes of entries one limited read returns, past the first entry.
 const LIMITED_BYTES: usize = 1 << 20;
@@ -23,6 +23,15 @@ pub struct LogReader {
 impl LogReader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// The newest entry, flushed or not; the last that was purged if the log is empty.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn last_log_id(&self) -> Result<Option<LogId>, LogStoreError> {
+        let _cut = self.shared.cut.read().unwrap_or_else(PoisonError::into_inner);
+        self.shared.last_log_id()
     }
 
     /// The index of the oldest entry that the log still has; that of the next one if it is empty. `None` if it cannot be

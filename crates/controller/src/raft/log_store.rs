@@ -21,11 +21,11 @@ use tokio::sync::oneshot;
 
 use super::entry::{self, offset_of};
 use super::error::LogStoreError;
-use super::io_thread::{COMMITTED_LAG_MAX, Command, Done, IoThread, remove_before};
+use super::io_thread::{COMMITTED_LAG_MAX, Command, Done, IoThread, LostRecord, remove_before};
 use super::log_reader::LogReader;
 use super::shared::{NO_TIME, Shared};
 use super::types::{Entry, LogId, TypeConfig, Vote};
-use super::vote::{QuorumState, StateFile};
+use super::vote::{Lost, QuorumState, StateFile};
 
 /// The topic of the metadata log, as Kafka calls it.
 const TOPIC: &str = "__cluster_metadata";
@@ -83,7 +83,7 @@ impl LogStore {
             .map_err(|source| storage("lock", &lock_path, source))?
             .ok_or(LogStoreError::Locked { path: lock_path })?;
         let state_file = StateFile::new(Arc::clone(&log_dir), directory.clone());
-        let state = load_state(&log_dir, &directory, &state_file)?;
+        let mut state = load_state(&log_dir, &directory, &state_file)?;
         let start = start_offset(&state);
         let points = log_dir.load_recovery_points()?;
         let flush_point = points.0.get(&partition).copied().unwrap_or(Offset::ZERO);
@@ -100,6 +100,12 @@ impl LogStore {
         })?;
         if !report.damage.is_empty() {
             return Err(LogStoreError::Damaged { ranges: report.damage });
+        }
+        if report.truncated_bytes > 0 {
+            // Whether they were acknowledged nothing here can tell. Once they are gone nothing else tells that they were
+            // there: a crash before this is written passes for a clean end.
+            state.lost = Lost::Unknown;
+            state_file.write(&state)?;
         }
         let shared = Arc::new(Shared::new(log, state_file, state));
         // A crash may have come between the file that says what is purged and the purge.
@@ -129,6 +135,25 @@ impl LogStore {
     #[must_use]
     pub fn directory(&self) -> PathBuf {
         self.shared.log.log_dir().path().join(partition().to_string())
+    }
+
+    /// Whether nothing was ever written here: no vote, no entry.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        let state = self.shared.state();
+        state.vote.is_none()
+            && state.last_purged.is_none()
+            && self.shared.log.log_end_offset() == Offset::ZERO
+    }
+
+    /// What the log may have acknowledged and lost.
+    pub(crate) fn lost(&self) -> Lost {
+        self.shared.state().lost
+    }
+
+    /// The way to change that.
+    pub(crate) fn lost_record(&self) -> Result<LostRecord, LogStoreError> {
+        self.thread.lost_record()
     }
 
     /// A view for reading entries and the vote, also while this store is at work.

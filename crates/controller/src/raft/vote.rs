@@ -1,7 +1,7 @@
 //! The small file with what Raft must not forget beside its entries: the vote, and how far the log was purged. The last
-//! committed entry rides along; it may be old.
+//! committed entry rides along; it may be old. A log that may have lost what it had acknowledged says so here, too.
 //!
-//! Three envelopes in fixed order. The file is replaced as a whole: written under another name, synced, renamed, and
+//! Three envelopes in fixed order, and a fourth one if something was lost. The file is replaced as a whole: written under another name, synced, renamed, and
 //! the directory synced.
 
 use std::io;
@@ -30,6 +30,20 @@ pub(super) struct QuorumState {
     pub(super) last_purged: Option<LogId>,
     /// The newest entry that was known to be committed when the file was written.
     pub(super) committed: Option<LogId>,
+    /// What the log may have acknowledged and lost.
+    pub(super) lost: Lost,
+}
+
+/// What a log may have acknowledged and does not hold any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Lost {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Nobody knows how much: its end was damaged.
+    Unknown,
+    /// Nothing past this entry, as the other voters have told.
+    UpTo(LogId),
 }
 
 impl QuorumState {
@@ -38,17 +52,23 @@ impl QuorumState {
         envelope::seal(&VoteRecordV1(self.vote.as_ref().map(VoteV1::from)), &mut bytes)?;
         envelope::seal(&PurgedRecordV1(self.last_purged.map(LogIdV1::from)), &mut bytes)?;
         envelope::seal(&CommittedRecordV1(self.committed.map(LogIdV1::from)), &mut bytes)?;
+        if let Some(lost) = LostRecordV1::of(self.lost) {
+            envelope::seal(&lost, &mut bytes)?;
+        }
         Ok(bytes)
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, EnvelopeError> {
         let (VoteRecordV1(vote), bytes) = envelope::open(bytes)?;
         let (PurgedRecordV1(last_purged), bytes) = envelope::open(bytes)?;
-        let CommittedRecordV1(committed) = envelope::open_only(bytes)?;
+        let (CommittedRecordV1(committed), bytes) = envelope::open(bytes)?;
+        let lost =
+            if bytes.is_empty() { Lost::Nothing } else { envelope::open_only::<LostRecordV1>(bytes)?.into() };
         Ok(Self {
             vote: vote.map(Vote::from),
             last_purged: last_purged.map(LogId::from),
             committed: committed.map(LogId::from),
+            lost,
         })
     }
 }
@@ -120,6 +140,26 @@ struct PurgedRecordV1(Option<LogIdV1>);
 #[derive(Serialize, Deserialize)]
 struct CommittedRecordV1(Option<LogIdV1>);
 
+/// Up to where something was lost; `None` if nobody knows.
+#[derive(Serialize, Deserialize)]
+struct LostRecordV1(Option<LogIdV1>);
+
+impl LostRecordV1 {
+    fn of(lost: Lost) -> Option<Self> {
+        match lost {
+            Lost::Nothing => None,
+            Lost::Unknown => Some(Self(None)),
+            Lost::UpTo(log_id) => Some(Self(Some(log_id.into()))),
+        }
+    }
+}
+
+impl From<LostRecordV1> for Lost {
+    fn from(LostRecordV1(stored): LostRecordV1) -> Self {
+        stored.map_or(Self::Unknown, |log_id| Self::UpTo(log_id.into()))
+    }
+}
+
 impl Durable for VoteRecordV1 {
     const RECORD_TYPE: u16 = 1;
     const SCHEMA_VERSION: u16 = 1;
@@ -132,6 +172,11 @@ impl Durable for PurgedRecordV1 {
 
 impl Durable for CommittedRecordV1 {
     const RECORD_TYPE: u16 = 3;
+    const SCHEMA_VERSION: u16 = 1;
+}
+
+impl Durable for LostRecordV1 {
+    const RECORD_TYPE: u16 = 6;
     const SCHEMA_VERSION: u16 = 1;
 }
 

@@ -18,6 +18,7 @@ fn full_state() -> QuorumState {
         vote: Some(vote(3, 2, true)),
         last_purged: Some(log_id(1, 4)),
         committed: Some(log_id(3, 7)),
+        lost: Lost::Nothing,
     }
 }
 
@@ -59,7 +60,13 @@ fn what_was_written_is_read_and_no_file_is_no_state() {
     let fs = MemoryFs::new();
     let file = file(&fs);
     assert_eq!(file.read().unwrap(), None);
-    for state in [full_state(), QuorumState { vote: Some(vote(9, 1, false)), ..QuorumState::default() }] {
+    let lost = |lost| QuorumState { lost, ..full_state() };
+    for state in [
+        full_state(),
+        QuorumState { vote: Some(vote(9, 1, false)), ..QuorumState::default() },
+        lost(Lost::Unknown),
+        lost(Lost::UpTo(log_id(5, 9))),
+    ] {
         file.write(&state).unwrap();
         assert_eq!(file.read().unwrap(), Some(state));
     }

@@ -16,6 +16,7 @@ use super::ServiceParts;
 use crate::detection::{Probe, probe};
 use crate::raft::wire::{self, WireError};
 use crate::raft::{TypeConfig, WatchReceiver as _};
+use crate::standing;
 
 /// The service.
 pub(super) struct RaftService {
@@ -25,6 +26,16 @@ pub(super) struct RaftService {
 impl RaftService {
     pub(super) fn new(parts: Arc<ServiceParts>) -> Self {
         Self { parts }
+    }
+
+    /// Refuses what this node must not do before it knows what it has forgotten.
+    fn may_follow(&self) -> Result<(), Status> {
+        if self.parts.standing.get().may_follow() {
+            return Ok(());
+        }
+        Err(Status::unavailable(
+            "this controller has an empty disk and does not know yet what the others have",
+        ))
     }
 
     fn admit(&self, header: Option<&pb::RaftHeader>) -> Result<u64, Status> {
@@ -55,6 +66,14 @@ impl RaftService {
         }
     }
 
+    /// No, and what this node knows.
+    async fn refusal(&self) -> Result<VoteResponse<TypeConfig>, Status> {
+        let state =
+            self.parts.raft.with_raft_state(|state| (*state.vote_ref(), state.log_ids.last().copied())).await;
+        let (vote, last_log_id) = state.map_err(stopped)?;
+        Ok(VoteResponse::new(vote, last_log_id, false))
+    }
+
     /// What the answer to a vote would be if the lease of a dead leader did not count; changes nothing.
     async fn would_grant(
         &self,
@@ -83,6 +102,10 @@ impl RaftRpc for RaftService {
         self.admit(message.header.as_ref())?;
         let (pre_vote, leader_is_dead) = (message.pre_vote, message.leader_is_dead);
         let mut vote = wire::vote_request_from_pb(message).map_err(malformed)?;
+        self.may_follow()?;
+        if !self.parts.standing.get().may_vote_for(vote.last_log_id) {
+            return Ok(Response::new(wire::vote_response_to_pb(&self.refusal().await?)));
+        }
         let dead = leader_is_dead && self.leader_is_dead(vote.vote.leader_id.term).await;
         let raft = &self.parts.raft;
         let response = match (pre_vote, dead) {
@@ -103,6 +126,7 @@ impl RaftRpc for RaftService {
         let message = request.into_inner();
         self.admit(message.header.as_ref())?;
         let append = wire::append_request_from_pb(message).map_err(malformed)?;
+        self.may_follow()?;
         let last = append.entries.last().map(|entry| entry.log_id).or(append.prev_log_id);
         let response = self.parts.raft.append_entries(append).await.map_err(stopped)?;
         if !matches!(response, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
@@ -123,6 +147,7 @@ impl RaftRpc for RaftService {
         };
         self.admit(open.header.as_ref())?;
         let (vote, meta) = wire::snapshot_open_from_pb(open).map_err(malformed)?;
+        self.may_follow()?;
         let (mut reader, mut image) = (SnapshotReader::new(), None);
         let (mut bytes, mut crc32c) = (0_u64, 0);
         let end = loop {
@@ -159,11 +184,23 @@ impl RaftRpc for RaftService {
         self.admit(message.header.as_ref())?;
         let from = wire::vote_from_pb(message.from_leader).map_err(malformed)?;
         let last_log_id = message.last_log_id.map(wire::log_id_from_pb).transpose().map_err(malformed)?;
+        if !self.parts.standing.get().may_stand() {
+            return Err(Status::aborted("this controller may have forgotten something and cannot lead yet"));
+        }
         let transfer = TransferLeaderRequest::new(from, message.to_node, last_log_id);
         let answer = self.parts.raft.handle_transfer_leader(transfer).await.map_err(stopped)?;
         answer.map_err(|refused| Status::aborted(refused.to_string()))?;
         let vote = self.parts.raft.with_raft_state(|state| *state.vote_ref()).await.map_err(stopped)?;
         Ok(Response::new(pb::TransferLeaderResponse { vote: Some(wire::vote_to_pb(&vote)) }))
+    }
+
+    async fn recall(
+        &self,
+        request: Request<pb::RecallRequest>,
+    ) -> Result<Response<pb::RecallResponse>, Status> {
+        self.admit(request.into_inner().header.as_ref())?;
+        let remembered = standing::remembered_to_pb(&self.parts.raft, self.parts.standing.get()).await;
+        Ok(Response::new(remembered.map_err(stopped)?))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;

@@ -144,20 +144,25 @@ impl Cluster {
     }
 
     fn start_on(real_disks: Option<TempDir>, count: i32, adjust: fn(&mut ControllerOptions)) -> Self {
-        let mut cluster = Self {
-            nodes: BTreeMap::new(),
-            addresses: (1..=count).map(|id| (id, free_address())).collect(),
-            disks: (1..=count).map(|id| (id, disk())).collect(),
-            real_disks,
-            founders: (1..=count).collect(),
-            adjust,
-            channels: ChannelPool::default(),
-            calls: runtime(),
-        };
+        let mut cluster = Self { real_disks, ..Self::planned(count, adjust) };
         for id in 1..=count {
             cluster.start_node(id);
         }
         cluster
+    }
+
+    /// `count` founders that do not run yet.
+    pub(crate) fn planned(count: i32, adjust: fn(&mut ControllerOptions)) -> Self {
+        Self {
+            nodes: BTreeMap::new(),
+            addresses: (1..=count).map(|id| (id, free_address())).collect(),
+            disks: (1..=count).map(|id| (id, disk())).collect(),
+            real_disks: None,
+            founders: (1..=count).collect(),
+            adjust,
+            channels: ChannelPool::default(),
+            calls: runtime(),
+        }
     }
 
     /// Gives a node that is no founder a disk and an address.

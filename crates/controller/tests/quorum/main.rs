@@ -8,6 +8,7 @@ mod election;
 mod failover;
 mod feed;
 mod fixture;
+mod forgetting;
 mod refusals;
 mod size;
 mod voters;

@@ -1,0 +1,207 @@
+//! The task that finds out what a controller may have forgotten, and brings it back to full standing.
+
+use std::collections::BTreeMap;
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use klamm_pb::raft::v1 as pb;
+use klamm_rpc::{Backoff, Deadline, Lane};
+use openraft::raft::VoteRequest;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Standing;
+use super::decision::{Decision, Memory, decide};
+use crate::error::EnlistError;
+use crate::raft::transport::RaftTransport;
+use crate::raft::wire::{self, WireError};
+use crate::raft::{ControllerNode, LogReader, Lost, LostRecord, Raft, WatchReceiver as _};
+
+/// How long silent controllers are waited for before it is said, and how often it is said again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The task of one controller.
+pub(crate) struct Enlistment {
+    pub(crate) raft: Raft,
+    pub(crate) transport: RaftTransport,
+    pub(crate) reader: LogReader,
+    pub(crate) lost: LostRecord,
+    pub(crate) founders: BTreeMap<u64, ControllerNode>,
+    pub(crate) this: u64,
+    pub(crate) standing: watch::Sender<Standing>,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Enlisted {
+    /// There is no quorum yet, and this node is one of those that found it.
+    Founder,
+    /// There is one.
+    Member,
+}
+
+impl Enlistment {
+    /// Brings this node to full standing, however long that takes.
+    ///
+    /// # Errors
+    /// If Raft or its disk has stopped.
+    pub(crate) async fn run(self) -> Result<Enlisted, EnlistError> {
+        let at_start = *self.standing.borrow();
+        let enlisted = match at_start {
+            Standing::Whole => Enlisted::Member,
+            Standing::Behind(_) => {
+                self.catch_up().await?;
+                Enlisted::Member
+            }
+            Standing::Blank | Standing::Doubtful => self.recall(at_start).await?,
+        };
+        self.raft.runtime_config().elect(true);
+        self.standing.send_replace(Standing::Whole);
+        Ok(enlisted)
+    }
+
+    /// Asks everybody until it is clear what this node may have forgotten, and gets that back.
+    async fn recall(&self, at_start: Standing) -> Result<Enlisted, EnlistError> {
+        let mut others = BTreeMap::new();
+        let mut pauses = Backoff::between_nodes();
+        let mut told = Instant::now();
+        loop {
+            let own = remembered(&self.raft, Standing::Whole).await?;
+            let silent = match decide(self.this, &self.founders, &own, &others) {
+                Decision::Found => return Ok(Enlisted::Founder),
+                Decision::Join => {
+                    self.lost.save(Lost::Nothing).await?;
+                    return Ok(Enlisted::Member);
+                }
+                Decision::Recall { until, vote } => {
+                    tracing::warn!(
+                        until = %until.map_or_else(|| "nothing".to_owned(), |until| until.to_string()),
+                        "this controller's disk is empty or its log was cut: it votes for nobody who has less than the others have"
+                    );
+                    self.promise(until, vote.filter(|_| at_start == Standing::Blank)).await?;
+                    self.catch_up().await?;
+                    return Ok(Enlisted::Member);
+                }
+                Decision::WaitForFounders => {
+                    others.clear();
+                    self.founders.clone()
+                }
+                Decision::Ask(silent) => silent,
+            };
+            if told.elapsed() >= PATIENCE {
+                told = Instant::now();
+                let silent: Vec<_> =
+                    silent.iter().map(|(id, node)| format!("{id}@{}:{}", node.host, node.port)).collect();
+                tracing::warn!(
+                    silent = silent.join(","),
+                    "waiting for these controllers: this one has nothing on its disk, or lost the end of its log, and votes only when they have said what they have"
+                );
+            }
+            tokio::time::sleep(pauses.next_pause()).await;
+            let asked = silent.iter().map(|(id, node)| async move { (*id, self.ask(*id, node).await) });
+            others.extend(join_all(asked).await.into_iter().filter_map(|(id, memory)| Some((id, memory?))));
+        }
+    }
+
+    /// What another controller remembers; `None` if it does not say.
+    async fn ask(&self, id: u64, node: &ControllerNode) -> Option<Memory> {
+        let connection = self.transport.connection(id, node, Lane::Raft);
+        let mut client = connection.client().ok()?;
+        let deadline = Deadline::after(self.transport.timeouts.short);
+        let request = pb::RecallRequest { header: Some(connection.header()) };
+        match deadline.run(client.recall(deadline.request(request))).await {
+            Ok(answer) => match memory_from_pb(answer) {
+                Ok(memory) => Some(memory),
+                Err(error) => {
+                    tracing::warn!(controller = id, %error, "what a controller remembers makes no sense");
+                    None
+                }
+            },
+            Err(error) => {
+                tracing::debug!(controller = id, %error, "a controller does not say what it remembers");
+                None
+            }
+        }
+    }
+
+    /// Writes down how far this node must catch up, and votes as it may have voted, so that it cannot vote otherwise.
+    async fn promise(
+        &self,
+        until: Option<crate::raft::LogId>,
+        vote: Option<crate::raft::Vote>,
+    ) -> Result<(), EnlistError> {
+        // First this: a crash before the vote leaves an empty log, which asks again.
+        self.lost.save(until.map_or(Lost::Nothing, Lost::UpTo)).await?;
+        if let Some(vote) = vote {
+            let answer = self.raft.vote(VoteRequest::new(vote, until)).await.map_err(EnlistError::raft)?;
+            if !answer.vote_granted {
+                return Err(EnlistError::Vote { vote: vote.to_string(), own: answer.vote.to_string() });
+            }
+        }
+        if let Some(until) = until {
+            self.standing.send_replace(Standing::Behind(until));
+        }
+        Ok(())
+    }
+
+    /// Waits until all that this node may have acknowledged is on its disk.
+    async fn catch_up(&self) -> Result<(), EnlistError> {
+        let Standing::Behind(until) = *self.standing.borrow() else { return Ok(()) };
+        let mut metrics = self.raft.metrics();
+        loop {
+            metrics.borrow_and_update();
+            if self.reader.last_log_id()? >= Some(until) {
+                break;
+            }
+            metrics.changed().await.map_err(EnlistError::raft)?;
+        }
+        self.lost.save(Lost::Nothing).await?;
+        tracing::info!(%until, "this controller has again all that it may have acknowledged");
+        Ok(())
+    }
+}
+
+/// What this node remembers, or may have remembered.
+///
+/// # Errors
+/// If Raft has stopped.
+pub(crate) async fn remembered_to_pb(
+    raft: &Raft,
+    standing: Standing,
+) -> Result<pb::RecallResponse, EnlistError> {
+    let memory = remembered(raft, standing).await?;
+    Ok(pb::RecallResponse {
+        vote: memory.vote.as_ref().map(wire::vote_to_pb),
+        last_log_id: memory.last.map(wire::log_id_to_pb),
+        membership: memory.membership.as_ref().map(wire::membership_to_pb),
+    })
+}
+
+async fn remembered(raft: &Raft, standing: Standing) -> Result<Memory, EnlistError> {
+    let state = raft
+        .with_raft_state(|state| {
+            let membership = state.membership_state.effective().membership().clone();
+            (*state.vote_ref(), state.log_ids.last().copied(), membership)
+        })
+        .await;
+    let (vote, last, membership) = state.map_err(EnlistError::raft)?;
+    let until = match standing {
+        Standing::Behind(until) => Some(until),
+        Standing::Blank | Standing::Doubtful | Standing::Whole => None,
+    };
+    Ok(Memory {
+        vote: Some(vote).filter(|vote| vote.leader_id().term > 0),
+        last: last.max(until),
+        membership: Some(membership).filter(|membership| membership.voter_ids().next().is_some()),
+    })
+}
+
+fn memory_from_pb(message: pb::RecallResponse) -> Result<Memory, WireError> {
+    Ok(Memory {
+        vote: message.vote.map(|vote| wire::vote_from_pb(Some(vote))).transpose()?,
+        last: message.last_log_id.map(wire::log_id_from_pb).transpose()?,
+        membership: message.membership.map(wire::membership_from_pb).transpose()?,
+    })
+}
