@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_broker::{PartitionHandle, PartitionUnavailable, ReplicaManager};
-use klamm_metadata::{ConfigResource, MetadataImage, TopicImage};
+use klamm_metadata::{MetadataImage, TopicImage};
 use klamm_protocol::ErrorCode;
 use klamm_types::{LeaderEpoch, PartitionId, TopicName};
 
@@ -97,12 +97,6 @@ impl DataPlane {
             | PartitionUnavailable::NotReplica => ErrorCode::NotLeaderOrFollower,
             PartitionUnavailable::Offline => ErrorCode::KafkaStorageError,
         })
-    }
-
-    /// Whether the topic asks for another compression than the producer's, as far as its own settings tell.
-    pub(crate) fn recompresses(image: &MetadataImage, topic: &TopicImage) -> bool {
-        let resource = ConfigResource::Topic(topic.name.clone());
-        image.configs.value(&resource, "compression.type").is_some_and(|codec| codec != "producer")
     }
 }
 

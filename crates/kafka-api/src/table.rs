@@ -153,6 +153,12 @@ impl<R> Ticket<R> {
         }
     }
 
+    /// Whether the connection's next request has to wait for this one.
+    #[cfg(test)]
+    pub(crate) fn waits_for_order(&self) -> bool {
+        self.accepted.is_some()
+    }
+
     /// No further request of the connection is taken before `accepted` is over. `done` is driven meanwhile.
     pub fn staged(
         accepted: impl Future<Output = ()> + Send + 'static,

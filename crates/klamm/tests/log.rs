@@ -40,8 +40,8 @@ impl Data {
             text.headers = &[(b"trace", Some(&[0xff]))];
             builder.append(&text).unwrap();
             builder.append(&NewRecord::new(now, None, Some(&[0xff, 0x00]))).unwrap();
-            let mut bytes = builder.build().unwrap();
-            log.append_as_leader(&mut bytes, LeaderEpoch(0), AppendOrigin::Client, now).unwrap();
+            let bytes = builder.build().unwrap();
+            log.append_as_leader(&bytes, LeaderEpoch(0), AppendOrigin::Client, now).unwrap();
         }
         log.advance_high_watermark(Offset(batches as i64 * 2));
         manager.shut_down(BrokerEpoch(5)).unwrap();

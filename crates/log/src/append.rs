@@ -1,12 +1,13 @@
 //! Appending: what a leader accepts from clients, and what a follower copies from its leader.
 
 use std::cell::RefCell;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use klamm_record::{
     BatchError, BatchHeader, Batches, CodecMemory, ControlRecord, EndTxnMarker, Origin, RecordBatch,
-    RecordBatchMut, TimestampType, ValidationOptions,
+    TimestampType, ValidationOptions,
 };
 use klamm_types::{LeaderEpoch, Offset, Timestamp};
 
@@ -15,6 +16,7 @@ use crate::error::{AppendError, LogError, StorageError};
 use crate::index::{AbortedTxn, OffsetEntry, TimeEntry};
 use crate::log::{ActiveSegment, Log, Offsets, Writer};
 use crate::producers::{SequenceCheck, snapshot};
+use crate::ready::{Assigned, Place, Ready};
 use crate::segment::{Segment, is_out_of_reach};
 
 /// The most bytes that a client's compressed batch may become.
@@ -73,15 +75,9 @@ impl PreparedAppend {
     }
 }
 
-/// One batch of an append, ready to be written.
-struct Ready {
-    header: BatchHeader,
-    marker: Option<EndTxnMarker>,
-}
-
 impl Log {
-    /// Appends records as the leader of `epoch`: checks them, gives them the next offsets, `epoch` and, under
-    /// `LogAppendTime`, the time `now`. The records are changed in place, unless they must be compressed anew.
+    /// Appends records as the leader of `epoch`: checks them, and writes them with the next offsets, `epoch` and, under
+    /// `LogAppendTime`, the time `now`. `records` stay as they are.
     ///
     /// A batch that its producer has sent before is not appended again; the answer has the offsets it got then.
     ///
@@ -89,7 +85,7 @@ impl Log {
     /// [`AppendError`]; the log is then as it was before.
     pub fn append_as_leader(
         &self,
-        records: &mut [u8],
+        records: &[u8],
         epoch: LeaderEpoch,
         origin: AppendOrigin,
         now: Timestamp,
@@ -123,12 +119,12 @@ impl Log {
     pub fn append_prepared(
         &self,
         prepared: PreparedAppend,
-        records: &mut [u8],
+        records: &[u8],
         epoch: LeaderEpoch,
     ) -> Result<AppendInfo, AppendError> {
-        let PreparedAppend { mut converted, max_timestamps, timestamp_type, origin, now, first_sequence } =
+        let PreparedAppend { converted, max_timestamps, timestamp_type, origin, now, first_sequence } =
             prepared;
-        let records = converted.as_deref_mut().unwrap_or(records);
+        let records = converted.as_deref().unwrap_or(records);
         let mut writer = self.writer();
         self.check_online()?;
         if let Some(latest) = self.latest_epoch().filter(|latest| epoch < *latest) {
@@ -142,11 +138,11 @@ impl Log {
             TimestampType::CreateTime => Timestamp::NONE,
         };
         let first_offset = self.log_end_offset();
-        let ready = assign(records, first_offset, epoch, append_time, &max_timestamps)?;
-        let Some(last_offset) = ready.last().map(|last| last.header.last_offset()) else {
+        let assigned = Assigned::new(records, Place { first_offset, epoch, append_time }, &max_timestamps)?;
+        let Some(last_offset) = assigned.ready.last().map(|last| last.header.last_offset()) else {
             return Err(AppendError::Empty);
         };
-        self.write(&mut writer, records, &ready, now)?;
+        self.write(&mut writer, &mut assigned.slices(), &assigned.ready, now)?;
         Ok(AppendInfo { first_offset, last_offset, append_time, duplicate: false })
     }
 
@@ -168,7 +164,7 @@ impl Log {
         let mut writer = self.writer();
         self.check_online()?;
         self.check_continues(&ready)?;
-        self.write(&mut writer, records, &ready, now)?;
+        self.write(&mut writer, &mut [IoSlice::new(records)], &ready, now)?;
         Ok(AppendInfo { first_offset, last_offset, append_time: Timestamp::NONE, duplicate: false })
     }
 
@@ -232,16 +228,17 @@ impl Log {
         Ok(())
     }
 
-    /// Writes batches that have their offsets, and only then shows them to readers.
+    /// Writes batches that have their offsets, and only then shows them to readers. `records` are their bytes.
     fn write(
         &self,
         writer: &mut Writer,
-        records: &[u8],
+        records: &mut [IoSlice<'_>],
         ready: &[Ready],
         now: Timestamp,
     ) -> Result<(), AppendError> {
         let Some(last) = ready.last() else { return Err(AppendError::Empty) };
-        self.maybe_roll(writer, records.len() as u64, ready, now)?;
+        let bytes = ready.iter().map(|batch| batch.header.size() as u64).sum();
+        self.maybe_roll(writer, bytes, ready, now)?;
         let active = self.active_segment();
         if let Err(error) = active.write(records) {
             return Err(self.refuse_write(error));
@@ -258,7 +255,7 @@ impl Log {
         }
         active.set_max_timestamp(writer.active.max_timestamp);
         active.publish_size(position);
-        writer.bytes_since_checkpoint += records.len() as u64;
+        writer.bytes_since_checkpoint += bytes;
         self.publish_first_unstable(writer);
         self.remember_log_end(last.header.next_offset(), &active, position);
         self.offsets.last_append.store(now.0, Ordering::Relaxed);
@@ -549,33 +546,4 @@ pub(crate) fn marker_of(batch: &RecordBatch<'_>) -> Result<Option<EndTxnMarker>,
         // A control record that says nothing of producers, to this version or to any.
         Some(Ok(ControlRecord::Other { .. }) | Err(_)) | None => Ok(None),
     }
-}
-
-/// Gives the batches of `records` consecutive offsets from `first_offset`.
-fn assign(
-    records: &mut [u8],
-    first_offset: Offset,
-    epoch: LeaderEpoch,
-    append_time: Timestamp,
-    max_timestamps: &[Timestamp],
-) -> Result<Vec<Ready>, AppendError> {
-    let mut ready = Vec::with_capacity(1);
-    let mut offset = first_offset;
-    let mut rest = records;
-    for max_timestamp in max_timestamps {
-        let mut batch = RecordBatchMut::parse(rest)?;
-        batch.assign(offset, epoch)?;
-        if append_time != Timestamp::NONE {
-            batch.set_append_time(append_time);
-        } else if batch.header().max_timestamp() != *max_timestamp {
-            // The header's field is the client's claim.
-            batch.set_max_timestamp(*max_timestamp);
-        }
-        let header = *batch.header();
-        let marker = marker_of(&batch.as_batch())?;
-        offset = header.last_offset().checked_plus(1).ok_or(AppendError::OffsetsExhausted)?;
-        ready.push(Ready { header, marker });
-        rest = &mut rest[header.size()..];
-    }
-    Ok(ready)
 }

@@ -15,7 +15,7 @@
 //! - An open file stays readable after its name is gone.
 
 use std::fmt::Debug;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -146,6 +146,15 @@ pub trait LogFile: Send + Sync + Debug {
     /// bytes from `position` on.
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<usize>;
 
+    /// As [`write_at`](Self::write_at), with the bytes in several places.
+    ///
+    /// # Errors
+    /// As there.
+    fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        let whole: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        self.write_at(&whole, position)
+    }
+
     /// Cuts the file, or extends it with zeros.
     ///
     /// # Errors
@@ -214,6 +223,31 @@ pub fn write_all_at(file: &dyn LogFile, mut bytes: &[u8], mut position: u64) -> 
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => {
                 bytes = &bytes[n..];
+                position += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// As [`write_all_at`], with the bytes in several places.
+///
+/// # Errors
+/// As there.
+pub fn write_all_vectored_at(
+    file: &dyn LogFile,
+    mut parts: &mut [IoSlice<'_>],
+    mut position: u64,
+) -> io::Result<()> {
+    // Empty parts at the front would make a write of nothing look like a full disk.
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match file.write_vectored_at(parts, position) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                IoSlice::advance_slices(&mut parts, n);
                 position += n as u64;
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

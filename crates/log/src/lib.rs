@@ -35,6 +35,7 @@ mod manager;
 mod names;
 mod producers;
 mod read;
+mod ready;
 mod recovery;
 mod retention;
 mod scan;

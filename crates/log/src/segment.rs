@@ -3,7 +3,7 @@
 //! A segment knows its base offset, how to append, read, look up and cut. It has no idea of leaders, watermarks or
 //! recovery. One writer appends; readers see whatever lies below the published [`size`](Segment::size).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +13,7 @@ use klamm_types::{LeaderEpoch, Offset, Timestamp};
 use crate::dir::PartitionDir;
 use crate::error::{Describe as _, ReadError, StorageError};
 use crate::file_cache::CachedFile;
-use crate::fs::{LogFile, OpenMode, write_all_at};
+use crate::fs::{LogFile, OpenMode, write_all_vectored_at};
 use crate::index::{AbortedTxn, Index, OffsetEntry, TimeEntry};
 use crate::names::FileKind;
 use crate::scan::{BatchScanner, Fit, Promise, ScanError, Scanned, Sound, SoundScanner};
@@ -117,11 +117,11 @@ impl Segment {
         self.log.open(OpenMode::Write)
     }
 
-    /// Writes `bytes` behind what readers see, without showing them. On a full disk the file is as before.
-    pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), StorageError> {
+    /// Writes `parts` behind what readers see, without showing them. On a full disk the file is as before.
+    pub(crate) fn write(&self, parts: &mut [IoSlice<'_>]) -> Result<(), StorageError> {
         let size = self.size();
         let file = if size == 0 { self.create_log()? } else { self.open_log()? };
-        let written = write_all_at(file.as_ref(), bytes, size);
+        let written = write_all_vectored_at(file.as_ref(), parts, size);
         // Only now: a sync that ran meanwhile may have missed some of the bytes.
         self.log.mark_written(&file);
         let Err(error) = written else { return Ok(()) };

@@ -44,8 +44,8 @@ impl Writer {
     }
 
     fn append(&self, builder: BatchBuilder) {
-        let mut bytes = builder.build().unwrap();
-        self.log.append_as_leader(&mut bytes, self.epoch, AppendOrigin::Client, self.now).unwrap();
+        let bytes = builder.build().unwrap();
+        self.log.append_as_leader(&bytes, self.epoch, AppendOrigin::Client, self.now).unwrap();
     }
 
     fn transactional(&mut self, producer: i64) {
@@ -60,8 +60,8 @@ impl Writer {
         self.now = self.now.plus_millis(1);
         let marker = EndTxnMarker { result, coordinator_epoch: CoordinatorEpoch(3) };
         let (id, epoch) = (ProducerId(producer), ProducerEpoch(0));
-        let mut bytes = marker.batch(id, epoch, self.now, LeaderEpoch(-1)).unwrap();
-        self.log.append_as_leader(&mut bytes, self.epoch, AppendOrigin::Internal, self.now).unwrap();
+        let bytes = marker.batch(id, epoch, self.now, LeaderEpoch(-1)).unwrap();
+        self.log.append_as_leader(&bytes, self.epoch, AppendOrigin::Internal, self.now).unwrap();
     }
 
     fn everything(&mut self) {

@@ -72,8 +72,8 @@ fn batch_with(compression: Compression, records: &[&str]) -> BatchBuilder {
 }
 
 fn append(log: &Log, builder: BatchBuilder) -> Result<klamm_log::AppendInfo, AppendError> {
-    let mut bytes = builder.build().unwrap();
-    log.append_as_leader(&mut bytes, LeaderEpoch(1), AppendOrigin::Client, NOW)
+    let bytes = builder.build().unwrap();
+    log.append_as_leader(&bytes, LeaderEpoch(1), AppendOrigin::Client, NOW)
 }
 
 /// All values from `offset` on, with their offsets.
@@ -188,9 +188,9 @@ fn the_wrong_records_are_refused_and_leave_the_log_as_it_was() {
     assert!(matches!(append(&log, batch(&["b"; 50])), Err(AppendError::TooLarge { max: 200, .. })));
     let mut damaged = batch(&["c"]).build().unwrap();
     damaged[70] ^= 1;
-    let refused = log.append_as_leader(&mut damaged, LeaderEpoch(1), AppendOrigin::Client, NOW);
+    let refused = log.append_as_leader(&damaged, LeaderEpoch(1), AppendOrigin::Client, NOW);
     assert!(matches!(refused, Err(AppendError::Invalid(_))));
-    let refused = log.append_as_leader(&mut [], LeaderEpoch(1), AppendOrigin::Client, NOW);
+    let refused = log.append_as_leader(&[], LeaderEpoch(1), AppendOrigin::Client, NOW);
     assert!(matches!(refused, Err(AppendError::Empty)));
     let below_end = batch(&["d"]).leader_epoch(LeaderEpoch(1)).build().unwrap();
     let refused = log.append_as_follower(&below_end, NOW);
@@ -308,8 +308,8 @@ fn a_repeated_batch_is_known_again_also_after_a_restart() {
 
 fn end_txn(log: &Log, id: i64, result: TransactionResult) {
     let marker = EndTxnMarker { result, coordinator_epoch: CoordinatorEpoch(0) };
-    let mut bytes = marker.batch(ProducerId(id), ProducerEpoch(0), NOW, LeaderEpoch(1)).unwrap();
-    log.append_as_leader(&mut bytes, LeaderEpoch(1), AppendOrigin::Internal, NOW).unwrap();
+    let bytes = marker.batch(ProducerId(id), ProducerEpoch(0), NOW, LeaderEpoch(1)).unwrap();
+    log.append_as_leader(&bytes, LeaderEpoch(1), AppendOrigin::Internal, NOW).unwrap();
 }
 
 #[test]

@@ -47,8 +47,8 @@ fn create(manager: &LogManager, number: i32) -> Arc<Log> {
 fn append(log: &Log) -> Result<Offset, AppendError> {
     let mut builder = BatchBuilder::new(Compression::NONE);
     builder.append(&NewRecord::new(NOW, Some(b"key"), Some(b"value"))).unwrap();
-    let mut bytes = builder.build().unwrap();
-    log.append_as_leader(&mut bytes, LeaderEpoch(0), AppendOrigin::Client, NOW)
+    let bytes = builder.build().unwrap();
+    log.append_as_leader(&bytes, LeaderEpoch(0), AppendOrigin::Client, NOW)
         .map(|info| info.last_offset.next())
 }
 

@@ -59,8 +59,8 @@ fn write_as(log: &Log, producer: i64) {
         let mut builder =
             BatchBuilder::new(Codec::None.into()).producer(ProducerId(producer), ProducerEpoch(0), sequence);
         builder.append(&NewRecord::new(NOW, None, None)).unwrap();
-        let mut bytes = builder.build().unwrap();
-        log.append_as_leader(&mut bytes, LeaderEpoch(0), AppendOrigin::Client, NOW).unwrap();
+        let bytes = builder.build().unwrap();
+        log.append_as_leader(&bytes, LeaderEpoch(0), AppendOrigin::Client, NOW).unwrap();
     }
 }
 

@@ -70,7 +70,7 @@ fn batch(records: usize) -> BatchBuilder {
 }
 
 fn append_in(log: &Log, batch: BatchBuilder, epoch: i32) -> Result<AppendInfo, AppendError> {
-    log.append_as_leader(&mut batch.build().unwrap(), LeaderEpoch(epoch), AppendOrigin::Client, NOW)
+    log.append_as_leader(&batch.build().unwrap(), LeaderEpoch(epoch), AppendOrigin::Client, NOW)
 }
 
 fn append(log: &Log, batch: BatchBuilder) -> Result<AppendInfo, AppendError> {
@@ -218,8 +218,8 @@ fn aborted_transactions_survive_any_flipped_bit_of_their_index() {
         append(&log, batch(2).producer(ProducerId(5), ProducerEpoch(0), i * 2).transactional()).unwrap();
         let marker =
             EndTxnMarker { result: TransactionResult::Abort, coordinator_epoch: CoordinatorEpoch(0) };
-        let mut bytes = marker.batch(ProducerId(5), ProducerEpoch(0), NOW, LeaderEpoch(1)).unwrap();
-        log.append_as_leader(&mut bytes, LeaderEpoch(1), AppendOrigin::Internal, NOW).unwrap();
+        let bytes = marker.batch(ProducerId(5), ProducerEpoch(0), NOW, LeaderEpoch(1)).unwrap();
+        log.append_as_leader(&bytes, LeaderEpoch(1), AppendOrigin::Internal, NOW).unwrap();
     }
     checkpoint(&log);
     let path = "/data/orders-3/00000000000000000000.txnindex";

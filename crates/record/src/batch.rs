@@ -4,14 +4,9 @@ use std::ops::Deref;
 
 use klamm_types::{LeaderEpoch, Offset, Timestamp};
 
-use crate::crc;
 use crate::error::BatchError;
-use crate::header::{
-    ATTRIBUTES_AT, Attributes, BatchHeader, CRC_AT, HEADER_LEN, LEADER_EPOCH_AT, MAX_TIMESTAMP_AT,
-};
-
-/// Where the part of the CRC's range ends that a leader rewrites: attributes to max timestamp.
-const PATCH_END: usize = MAX_TIMESTAMP_AT + 8;
+use crate::header::{ATTRIBUTES_AT, BatchHeader, HEADER_LEN};
+use crate::patched::PatchedHeader;
 
 /// One batch that lies whole in a slice. Cheap to copy; dereferences to its [`BatchHeader`].
 ///
@@ -116,10 +111,10 @@ impl<'a> Iterator for Batches<'a> {
 
 impl std::iter::FusedIterator for Batches<'_> {}
 
-/// One batch that a leader patches in place before it appends it.
+/// One batch that is patched in place, as a leader does before it appends it.
 #[derive(Debug)]
 pub struct RecordBatchMut<'a> {
-    header: BatchHeader,
+    patched: PatchedHeader,
     bytes: &'a mut [u8],
 }
 
@@ -129,72 +124,50 @@ impl<'a> RecordBatchMut<'a> {
     /// # Errors
     /// Those of [`RecordBatch::parse`].
     pub fn parse(bytes: &'a mut [u8]) -> Result<Self, BatchError> {
-        let header = BatchHeader::parse(bytes)?;
+        let batch = RecordBatch::parse(bytes)?;
+        let (patched, size) = (PatchedHeader::of(&batch), batch.size());
         let have = bytes.len();
-        match bytes.get_mut(..header.size()) {
-            Some(bytes) => Ok(Self { header, bytes }),
-            None => Err(BatchError::Truncated { have, need: header.size() }),
+        match bytes.get_mut(..size) {
+            Some(bytes) => Ok(Self { patched, bytes }),
+            None => Err(BatchError::Truncated { have, need: size }),
         }
     }
 
     /// The header as patched so far.
     #[must_use]
     pub fn header(&self) -> &BatchHeader {
-        &self.header
+        self.patched.header()
     }
 
     /// The batch as patched so far.
     #[must_use]
     pub fn as_batch(&self) -> RecordBatch<'_> {
-        RecordBatch { header: self.header, bytes: self.bytes }
+        RecordBatch { header: *self.header(), bytes: self.bytes }
     }
 
-    /// Writes base offset and leader epoch. Neither is covered by the CRC.
+    /// [`PatchedHeader::assign`].
     ///
     /// # Errors
-    /// [`BatchError::OffsetRange`] if the offset after the batch would pass 2^63 - 1, or `base_offset` is negative;
-    /// the batch is then unchanged.
+    /// As there.
     pub fn assign(&mut self, base_offset: Offset, leader_epoch: LeaderEpoch) -> Result<(), BatchError> {
-        self.header.set_base_offset(base_offset)?;
-        self.header.set_leader_epoch(leader_epoch);
-        self.put(0, base_offset.0.to_be_bytes());
-        self.put(LEADER_EPOCH_AT, leader_epoch.0.to_be_bytes());
+        self.patched.assign(base_offset, leader_epoch)?;
+        self.put_header();
         Ok(())
     }
 
-    /// Gives every record the timestamp `now`, the broker's clock: sets the timestamp type to
-    /// [`LogAppendTime`](crate::TimestampType::LogAppendTime) and the max timestamp to `now`.
-    ///
-    /// The CRC is corrected, not recomputed: the payload is not read, and a CRC that was wrong stays wrong.
+    /// [`PatchedHeader::set_append_time`].
     pub fn set_append_time(&mut self, now: Timestamp) {
-        let attributes = self.header.attributes().0 | Attributes::LOG_APPEND_TIME;
-        self.set_timestamp(Attributes(attributes), now);
+        self.patched.set_append_time(now);
+        self.put_header();
     }
 
-    /// Writes the max timestamp that the records really have, and sets the timestamp type to
-    /// [`CreateTime`](crate::TimestampType::CreateTime). The CRC is corrected as by
-    /// [`set_append_time`](Self::set_append_time).
+    /// [`PatchedHeader::set_max_timestamp`].
     pub fn set_max_timestamp(&mut self, max_timestamp: Timestamp) {
-        let attributes = self.header.attributes().0 & !Attributes::LOG_APPEND_TIME;
-        self.set_timestamp(Attributes(attributes), max_timestamp);
+        self.patched.set_max_timestamp(max_timestamp);
+        self.put_header();
     }
 
-    fn set_timestamp(&mut self, attributes: Attributes, max_timestamp: Timestamp) {
-        let old_head = self.patched_head();
-        self.put(ATTRIBUTES_AT, attributes.0.to_be_bytes());
-        self.put(MAX_TIMESTAMP_AT, max_timestamp.0.to_be_bytes());
-        let tail_len = (self.header.size() - PATCH_END) as u32;
-        let crc = crc::replace_head(self.header.crc(), &old_head, &self.patched_head(), tail_len);
-        self.put(CRC_AT, crc.to_be_bytes());
-        self.header.set_timestamp(attributes, max_timestamp, crc);
-    }
-
-    fn patched_head(&self) -> [u8; PATCH_END - ATTRIBUTES_AT] {
-        std::array::from_fn(|i| self.bytes[ATTRIBUTES_AT + i])
-    }
-
-    /// Overwrites a field of the header, which `parse` has found to be there.
-    fn put<const N: usize>(&mut self, at: usize, field: [u8; N]) {
-        self.bytes[at..at + N].copy_from_slice(&field);
+    fn put_header(&mut self) {
+        self.bytes[..HEADER_LEN].copy_from_slice(self.patched.bytes());
     }
 }

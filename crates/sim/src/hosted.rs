@@ -185,8 +185,8 @@ impl Hosted {
     }
 
     fn append(&mut self, now: Timestamp, ticket: AppendTicket, epoch: LeaderEpoch, out: &mut Vec<Request>) {
-        let mut records = std::mem::take(&mut self.appending);
-        match self.log.append_as_leader(&mut records, epoch, AppendOrigin::Client, now) {
+        let records = std::mem::take(&mut self.appending);
+        match self.log.append_as_leader(&records, epoch, AppendOrigin::Client, now) {
             Ok(info) => {
                 let (base_offset, end_offset) = (info.first_offset, info.last_offset.next());
                 self.feed(now, Event::Appended { ticket, base_offset, end_offset }, out);

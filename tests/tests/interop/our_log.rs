@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use klamm_log::{AppendOrigin, FetchIsolation, Log, LogConfig};
-use klamm_record::{Codec, Compression, EndTxnMarker, TimestampType, TransactionResult};
+use klamm_record::{Codec, Compression, EndTxnMarker, RecordBatchMut, TimestampType, TransactionResult};
 use klamm_types::{CoordinatorEpoch, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 use crate::dump_tool::Line;
@@ -80,8 +80,13 @@ impl OurPartition {
     }
 
     fn append(&mut self, mut bytes: Vec<u8>, origin: AppendOrigin) -> Offset {
-        let info = self.log.append_as_leader(&mut bytes, self.epoch, origin, NOW).expect("an append");
+        let info = self.log.append_as_leader(&bytes, self.epoch, origin, NOW).expect("an append");
         assert_eq!(info.first_offset, self.end);
+        let mut batch = RecordBatchMut::parse(&mut bytes).expect("our own batch");
+        batch.assign(info.first_offset, self.epoch).expect("an offset");
+        if info.append_time != Timestamp::NONE {
+            batch.set_append_time(info.append_time);
+        }
         self.batches.push(bytes);
         self.end = info.last_offset.next();
         self.log.advance_high_watermark(self.end);

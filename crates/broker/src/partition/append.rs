@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use klamm_log::{AppendInfo, AppendOrigin};
 use klamm_replica::{Acknowledged, Acks, AppendError, AppendRequest, AppendTicket, Event};
 use klamm_types::{LeaderEpoch, Offset, Timestamp};
@@ -109,8 +109,6 @@ impl PartitionHandle {
 
     fn try_append(&self, records: Bytes, options: &AppendOptions) -> Outcome {
         let failed = AppendError::LogFailed { appended: false };
-        // In place if nobody else holds the buffer.
-        let records = records.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
         // Before the lock is taken: others need not wait for a decompression. Who does not lead will refuse anyway.
         let is_leader = self.shared.role.load().is_leader;
         let prepared = is_leader.then(|| self.shared.log.prepare(&records, options.origin, self.wall()));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use klamm_log::ProducerEntry;
+use klamm_record::Codec;
 use klamm_types::{Offset, ProducerId};
 
 use super::{NotServing, PartitionHandle};
@@ -49,6 +50,12 @@ impl PartitionHandle {
             return Err(NotServing::NotLeader { leader: role.leader, leader_epoch: role.leader_epoch });
         }
         Ok(self.shared.log.producers())
+    }
+
+    /// Whether an uncompressed batch is compressed before it is appended, by the effective `compression.type`.
+    #[must_use]
+    pub fn compresses(&self) -> bool {
+        self.shared.log.config().compression().is_some_and(|target| target.codec() != Codec::None)
     }
 
     /// `max.message.bytes` of the topic.

@@ -1,6 +1,6 @@
 //! Carrying out what the replica decided.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use klamm_log::{AppendError as LogAppendError, AppendInfo, AppendOrigin, LogError, PreparedAppend};
 use klamm_replica::{
     Acknowledged, Alarm, AppendError, AppendTicket, DeletionError, DeletionTicket, Effect, Event,
@@ -38,7 +38,7 @@ pub(super) struct StepIo {
 /// Records to be appended.
 #[derive(Debug)]
 pub(super) struct Records {
-    pub(super) bytes: BytesMut,
+    pub(super) bytes: Bytes,
     pub(super) origin: AppendOrigin,
     /// With which sequence an unknown producer must begin, if not with any.
     pub(super) first_sequence: Option<i32>,
@@ -130,14 +130,14 @@ impl PartitionHandle {
     }
 
     fn append_as_leader(&self, ticket: AppendTicket, epoch: LeaderEpoch, io: &mut StepIo) -> Event {
-        let Some(Records { mut bytes, origin, first_sequence, prepared }) = io.append.take() else {
+        let Some(Records { bytes, origin, first_sequence, prepared }) = io.append.take() else {
             io.refused = Some(LogAppendError::Empty);
             return Event::AppendDropped { ticket };
         };
         let log = &self.shared.log;
         let prepared = prepared.unwrap_or_else(|| log.prepare(&bytes, origin, self.wall()));
         let prepared = prepared.map(|prepared| prepared.beginning_at(first_sequence));
-        match prepared.and_then(|prepared| log.append_prepared(prepared, &mut bytes, epoch)) {
+        match prepared.and_then(|prepared| log.append_prepared(prepared, &bytes, epoch)) {
             Ok(info) => {
                 io.appended = Some(info);
                 Event::Appended {

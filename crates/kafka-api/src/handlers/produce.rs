@@ -176,16 +176,18 @@ impl Job {
     fn takes_long(&self, request: &ProduceRequest) -> bool {
         let image = self.plane.image();
         request.topic_data.iter().any(|topic| {
-            let mut large = topic.partition_data.iter().filter_map(records_of).filter(|records| {
+            let mut large = topic.partition_data.iter().filter_map(|data| {
+                let records = records_of(data).filter(|records| records.len() > INLINE_BYTES_MAX)?;
                 // Where there is no header, there will be a refusal, and soon.
-                records.len() > INLINE_BYTES_MAX && header_of(records).is_some()
+                Some((data.index, header_of(records)?))
             });
-            let is_compressed = |records: &Bytes| {
-                header_of(records).is_some_and(|header| header.attributes().compression() != Ok(Codec::None))
+            let compresses = |index| {
+                let topic = DataPlane::topic(&image, &self.key_of(topic));
+                let partition = topic.and_then(|topic| self.plane.partition(&topic, index));
+                partition.is_ok_and(|partition| partition.compresses())
             };
-            let found = || DataPlane::topic(&image, &self.key_of(topic));
-            large.any(|records| {
-                is_compressed(records) || found().is_ok_and(|topic| DataPlane::recompresses(&image, &topic))
+            large.any(|(index, header)| {
+                header.attributes().compression() != Ok(Codec::None) || compresses(index)
             })
         })
     }

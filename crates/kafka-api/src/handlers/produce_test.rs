@@ -231,6 +231,30 @@ async fn every_codec_is_taken_and_the_topics_own_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_takes_long_does_not_keep_the_connection_busy() {
+    let bed = DataBed::new().await;
+    let handler = ProduceHandler::new(bed.plane.clone());
+    let goes_aside = async |records: Bytes| {
+        let ticket = handler.handle(context::<ProduceRequest>(9), request(-1, vec![data(0, records)]));
+        let aside = ticket.waits_for_order();
+        outcome(ticket).await;
+        aside
+    };
+    let long = "again and again ".repeat(5_000);
+    assert!(!goes_aside(batch(&[&long])).await, "a large batch is only written");
+    assert!(!goes_aside(compressed(Codec::Zstd, &["short"])).await);
+    let noise: String =
+        (0..40_000_u32).map(|i| char::from(33 + (i.wrapping_mul(i ^ 0x9e37) >> 7) as u8 % 90)).collect();
+    assert!(goes_aside(compressed(Codec::Lz4, &[&noise])).await, "it must be decompressed");
+    let resource = klamm_metadata::ConfigResource::BrokerDefault;
+    bed.learn(&[crate::fixture::setting(resource, "compression.type", "gzip")]).await;
+    assert!(goes_aside(batch(&[&long])).await, "all topics of the broker are compressed");
+    assert!(!goes_aside(batch(&["short"])).await);
+    bed.set("compression.type", "uncompressed").await;
+    assert!(!goes_aside(batch(&[&long])).await, "but for this one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn zstd_is_refused_from_clients_that_cannot_read_it() {
     let bed = DataBed::new().await;
     for (version, expected) in [(6, ErrorCode::UnsupportedCompressionType), (7, ErrorCode::None)] {

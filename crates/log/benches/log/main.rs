@@ -150,16 +150,15 @@ fn open_in(
     .unwrap()
 }
 
-/// Appends a batch whose bytes a previous append has changed.
-fn append_again(log: &Log, batch: &mut [u8]) -> Offset {
-    batch[..8].fill(0);
+/// Appends the same batch again.
+fn append_again(log: &Log, batch: &[u8]) -> Offset {
     let info = log.append_as_leader(batch, LeaderEpoch(0), AppendOrigin::Client, NOW).unwrap();
     info.last_offset.next()
 }
 
 /// Leader appends to the page cache, against CRC-32C and `pwrite` over the same bytes.
 fn append(scale: Scale, size: usize) {
-    let mut bytes = batch(size);
+    let bytes = batch(size);
     let count = 512 * MIB / scale.divisor / bytes.len();
     let total = (count * bytes.len()) as f64 / MIB as f64;
     let bare_bytes = bytes.clone();
@@ -169,7 +168,7 @@ fn append(scale: Scale, size: usize) {
         total
             / seconds(|| {
                 for _ in 0..count {
-                    append_again(&log, &mut bytes);
+                    append_again(&log, &bytes);
                 }
             })
     };
@@ -191,9 +190,9 @@ fn append(scale: Scale, size: usize) {
 fn read(scale: Scale) {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open_log(dir.path(), Offset::ZERO);
-    let mut bytes = batch(16 * 1024);
+    let bytes = batch(16 * 1024);
     while log.size_bytes() < (1024 * MIB / scale.divisor) as u64 {
-        append_again(&log, &mut bytes);
+        append_again(&log, &bytes);
     }
     let end = log.log_end_offset().0 - 1200;
     let reads = 2000 / scale.divisor.min(20);
@@ -239,8 +238,7 @@ fn group_commit(scale: Scale, size: usize, threads: usize) {
     let flusher = Flusher::start("flush", 16).unwrap();
     let time = Duration::from_secs_f64(2.0 / (scale.divisor as f64).sqrt());
     let template = batch(size);
-    let mut first = template.clone();
-    append_again(&log, &mut first);
+    append_again(&log, &template);
     let file = std::fs::File::open(dir.path().join("bench-0/00000000000000000000.log")).unwrap();
     let mut appends_per_flush = Vec::new();
     let burst = WRITERS / threads;
@@ -297,12 +295,7 @@ fn ceiling(dir: &tempfile::TempDir, time: Duration, template: &[u8]) -> f64 {
 
 /// Has threads call `commit`, which tells how many appends it made durable, again and again. Returns appends per
 /// second.
-fn write_for(
-    time: Duration,
-    threads: usize,
-    template: &[u8],
-    commit: impl Fn(&mut [u8]) -> u64 + Sync,
-) -> f64 {
+fn write_for(time: Duration, threads: usize, template: &[u8], commit: impl Fn(&[u8]) -> u64 + Sync) -> f64 {
     let stop = AtomicBool::new(false);
     let mut total = 0;
     let elapsed = seconds(|| {
@@ -310,11 +303,10 @@ fn write_for(
             let writers: Vec<_> = (0..threads)
                 .map(|_| {
                     let (stop, commit) = (&stop, &commit);
-                    let mut bytes = template.to_vec();
                     scope.spawn(move || {
                         let mut count = 0;
                         while !stop.load(Ordering::Relaxed) {
-                            count += commit(&mut bytes);
+                            count += commit(template);
                         }
                         count
                     })
@@ -333,14 +325,14 @@ fn reopen(scale: Scale) {
     let open_time = |size: usize| {
         let dir = tempfile::tempdir().unwrap();
         let (log, _) = open_log(dir.path(), Offset::ZERO);
-        let mut bytes = batch(64 * 1024);
+        let bytes = batch(64 * 1024);
         while log.size_bytes() < size as u64 {
-            append_again(&log, &mut bytes);
+            append_again(&log, &bytes);
         }
         let flush_point = log.checkpoint().unwrap();
         let flushed = log.size_bytes();
         while log.size_bytes() < flushed + (32 * MIB / scale.divisor) as u64 {
-            append_again(&log, &mut bytes);
+            append_again(&log, &bytes);
         }
         // The log is dropped as it is, with nothing written out: a crash of the process.
         drop(log);

@@ -18,7 +18,7 @@ fn measure(count: i32) {
     let open =
         || LogManager::open(Arc::new(RealFs), options.clone(), &|_| Arc::clone(&config), NOW).unwrap().0;
     let manager = open();
-    let mut bytes = batch(2000);
+    let bytes = batch(2000);
     let before = resident_bytes();
     let created = seconds(|| {
         for i in 0..count {
@@ -30,7 +30,7 @@ fn measure(count: i32) {
     let logs = manager.logs();
     let appended = seconds(|| {
         for log in &logs {
-            append_again(log, &mut bytes);
+            append_again(log, &bytes);
         }
     });
     let open_partition = per_partition(before, count);

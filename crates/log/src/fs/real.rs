@@ -1,7 +1,7 @@
 //! The operating system's file system.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +9,9 @@ use std::sync::Arc;
 use rustix::fs::FlockOperation;
 
 use super::{DirEntry, FileStat, LogFile, LogFs, OpenMode};
+
+/// The most parts that Linux writes in one call (`UIO_MAXIOV`).
+const PARTS_MAX: usize = 1024;
 
 /// Files of the operating system. Data files are created readable by their owner alone (mode 0600, directories 0700).
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,6 +107,11 @@ impl LogFile for RealFile {
         self.0.write_at(bytes, position)
     }
 
+    fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        let parts = &parts[..parts.len().min(PARTS_MAX)];
+        Ok(rustix::io::pwritev(&self.0, parts, position)?)
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
@@ -120,4 +128,24 @@ impl LogFile for RealFile {
 fn file_stat(metadata: &fs::Metadata) -> FileStat {
     let is_dir = metadata.is_dir();
     FileStat { is_dir, len: if is_dir { 0 } else { metadata.len() } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::write_all_vectored_at;
+    use super::*;
+
+    #[test]
+    fn more_parts_than_one_call_takes_are_written_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = RealFs.open(&path, OpenMode::Create).unwrap();
+        let parts: Vec<Vec<u8>> = (0..3 * PARTS_MAX).map(|i| vec![i as u8; i % 4]).collect();
+        let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        write_all_vectored_at(file.as_ref(), &mut slices, 5).unwrap();
+        let expected = [vec![0; 5], parts.concat()].concat();
+        assert_eq!(fs::read(&path).unwrap(), expected);
+        write_all_vectored_at(file.as_ref(), &mut [IoSlice::new(b"")], 0).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), expected);
+    }
 }

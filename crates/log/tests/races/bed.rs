@@ -144,8 +144,8 @@ pub(crate) fn append_from(
     builder: BatchBuilder,
     origin: AppendOrigin,
 ) -> Result<AppendInfo, AppendError> {
-    let mut bytes = builder.build().unwrap();
-    log.append_as_leader(&mut bytes, LeaderEpoch(1), origin, NOW)
+    let bytes = builder.build().unwrap();
+    log.append_as_leader(&bytes, LeaderEpoch(1), origin, NOW)
 }
 
 /// Appends `count` batches of `records` small records each.
@@ -159,7 +159,7 @@ pub(crate) fn append_many(log: &Log, count: usize, records: usize) {
 pub(crate) fn abort(log: &Log, producer: i64) {
     let marker = EndTxnMarker { result: TransactionResult::Abort, coordinator_epoch: CoordinatorEpoch(0) };
     let batch = marker.batch(ProducerId(producer), ProducerEpoch(0), NOW, LeaderEpoch(1));
-    log.append_as_leader(&mut batch.unwrap(), LeaderEpoch(1), AppendOrigin::Internal, NOW).unwrap();
+    log.append_as_leader(&batch.unwrap(), LeaderEpoch(1), AppendOrigin::Internal, NOW).unwrap();
 }
 
 /// Checkpoints the log and writes its recovery point down.

@@ -308,14 +308,14 @@ impl Run {
         }
     }
 
-    fn append(&mut self, mut bytes: Vec<u8>, origin: AppendOrigin) -> Result<(), Failure> {
+    fn append(&mut self, bytes: Vec<u8>, origin: AppendOrigin) -> Result<(), Failure> {
         let epoch = LeaderEpoch(self.promise.log.epochs.last().map_or(0, |latest| latest.0));
         let mut assigned = bytes.clone();
         RecordBatchMut::parse(&mut assigned).unwrap().assign(Offset(self.promise.log.end), epoch).unwrap();
         self.attempt_batches(&assigned);
-        let info = self.log().append_as_leader(&mut bytes, epoch, origin, Timestamp(self.now))?;
+        let info = self.log().append_as_leader(&bytes, epoch, origin, Timestamp(self.now))?;
         assert_eq!((info.first_offset.0, info.duplicate), (self.promise.log.end, false));
-        self.note_batches(&bytes);
+        self.note_batches(&assigned);
         Ok(())
     }
 
