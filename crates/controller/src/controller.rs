@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use klamm_log::LogDir;
 use klamm_metadata::MetadataImage;
-use klamm_rpc::{Deadline, NodeIdentity};
+use klamm_rpc::{Deadline, LineBudget, NodeIdentity};
 use openraft::{Config, Instant as _, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::detection::{DeadLeader, LeaderWatch};
 use crate::error::StartError;
 use crate::options::{ControllerOptions, RaftTiming};
+use crate::parts::Parts;
 use crate::raft::transport::{CallTimeouts, RaftTransport};
 use crate::raft::{
     ControllerNode, LogStore, LogStoreOptions, MetadataStateMachine, Raft, SnapshotStore, WatchReceiver as _,
@@ -28,6 +29,8 @@ use crate::status::{ControllerStatus, QuorumRole};
 
 /// How long the next founder waits for the one before to found the quorum.
 const FOUNDING_STAGGER: Duration = Duration::from_millis(200);
+/// Between two lines about a voter of another cluster.
+const FOREIGN_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a leader that shuts down waits for somebody to take over.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -97,12 +100,13 @@ impl Controller {
             this,
             standing: standing_sender,
         };
+        let parts = Parts { status: status_sender.clone() };
         let tasks = vec![
-            tokio::spawn(active.run(mailboxes, stopped.clone())),
-            tokio::spawn(watch_task.run()),
-            tokio::spawn(enlist(enlistment, status_sender.clone())),
-            tokio::spawn(report(raft.clone(), committed.clone(), status_sender.clone())),
-            tokio::spawn(become_ready(raft.clone(), status_sender)),
+            parts.spawn("the active controller", active.run(mailboxes, stopped.clone())),
+            parts.spawn("the watch on the leader", watch_task.run()),
+            parts.spawn("the enlistment", enlist(enlistment, status_sender.clone())),
+            parts.spawn("the status", report(raft.clone(), committed.clone(), status_sender.clone())),
+            parts.spawn("the start", become_ready(raft.clone(), status_sender)),
         ];
         let routes = service::routes(ServiceParts {
             raft: raft.clone(),
@@ -233,6 +237,7 @@ fn transport(
         channels: options.channels.clone(),
         timeouts: call_timeouts(options.timing),
         dead_leader: Arc::clone(dead_leader),
+        foreign: Arc::new(LineBudget::new(FOREIGN_INTERVAL)),
     }
 }
 

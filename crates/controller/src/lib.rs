@@ -34,6 +34,7 @@ mod controller;
 mod detection;
 mod error;
 mod options;
+mod parts;
 pub mod raft;
 mod service;
 mod standing;

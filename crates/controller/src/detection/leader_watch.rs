@@ -53,6 +53,8 @@ impl LeaderWatch {
     pub(crate) async fn run(self) {
         let mut metrics = self.raft.server_metrics();
         let mut pauses = Backoff::between_nodes();
+        // Without a quorum the same death is found again and again.
+        let mut told_term = None;
         loop {
             let leader = self.leader(&metrics.borrow_and_update());
             let Some(leader) = leader else {
@@ -72,7 +74,9 @@ impl LeaderWatch {
                 pauses.reset();
             }
             if is_refused_twice(&leader.address()).await {
-                tracing::info!(leader = leader.id, term = leader.term, "the leader's process is gone");
+                if told_term.replace(leader.term) != Some(leader.term) {
+                    tracing::info!(leader = leader.id, term = leader.term, "the leader's process is gone");
+                }
                 self.dead_leader.set(leader.term);
                 self.replace(&leader).await;
                 self.dead_leader.clear();

@@ -11,7 +11,8 @@ use klamm_metadata::{MetadataImage, SnapshotWriter};
 use klamm_pb::raft::v1 as pb;
 use klamm_rpc::stubs::raft::v1::raft_client::RaftClient;
 use klamm_rpc::{
-    AddressError, Backoff as Pauses, ChannelPool, Deadline, Lane, NodeAddress, NodeIdentity, RpcError,
+    AddressError, Backoff as Pauses, ChannelPool, Deadline, Lane, LineBudget, NodeAddress, NodeIdentity,
+    RpcError,
 };
 use openraft::OptionalSend;
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -50,6 +51,8 @@ pub(crate) struct RaftTransport {
     pub(crate) timeouts: CallTimeouts,
     /// What this node knows of its leader's death; its votes say so.
     pub(crate) dead_leader: Arc<DeadLeader>,
+    /// For controllers that turn out to be of another cluster, which every call to them tells again.
+    pub(crate) foreign: Arc<LineBudget>,
 }
 
 /// The way to one controller.
@@ -108,6 +111,15 @@ impl Connection {
         match error {
             RpcError::TimedOut | RpcError::Lost { .. } => RPCError::Network(NetworkError::new(error)),
             error => {
+                if matches!(error, RpcError::ForeignCluster { .. })
+                    && let Some(held_back) = self.transport.foreign.take()
+                {
+                    let (voter, address) = (self.target, &self.address);
+                    tracing::warn!(
+                        voter, %address, %error, held_back,
+                        "a voter is of another cluster: one of the two has the wrong CLUSTER_ID or controller.quorum.voters"
+                    );
+                }
                 tracing::debug!(target = self.target, %error, "a controller cannot be called");
                 RPCError::Unreachable(Unreachable::new(error))
             }
