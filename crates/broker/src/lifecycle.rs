@@ -15,6 +15,7 @@ mod registration;
 mod session;
 mod stream;
 
+use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -265,7 +266,8 @@ impl Life {
                 Ok(Some(registered)) => registered,
                 Ok(None) => return self.state.set(BrokerPhase::Released, previous),
                 Err(refusal) => {
-                    warn!(error = %refusal, "the controller refuses this broker");
+                    let cause = refusal.source().map(ToString::to_string).unwrap_or_default();
+                    warn!(error = %refusal, cause, "the controller refuses this broker");
                     // Set once: the task ends here.
                     let _ = self.state.refusal.set(refusal);
                     return self.state.set(BrokerPhase::Refused, previous);

@@ -321,6 +321,36 @@ fn a_node_of_another_cluster_is_told_both_ids_and_keeps_no_trace_of_the_wrong_on
 }
 
 #[test]
+fn voters_of_two_clusters_say_so_on_both_sides() {
+    let dir = tempfile::tempdir().unwrap();
+    let [first, second] = ports();
+    let voters = format!("1@127.0.0.1:{first},2@127.0.0.1:{second}");
+    let ids = ["4L6g3nShT-eMCtK--X86sw", "5L6g3nShT-eMCtK--X86sw"];
+    let log = |id: &str| dir.path().join(id).with_extension("log");
+    let start = |id: &str, port: u16, cluster_id: &str| {
+        let mut command = server(&[
+            ("node.id", id),
+            ("process.roles", "controller"),
+            ("listeners", &format!("CONTROLLER://127.0.0.1:{port}")),
+            ("controller.listener.names", "CONTROLLER"),
+            ("controller.quorum.voters", &voters),
+            ("klamm.cluster.id", cluster_id),
+            ("log.dirs", dir.path().join(id).to_str().unwrap()),
+            ("klamm.admin.listener", "none"),
+        ]);
+        Reaped(command.stderr(File::create(log(id)).unwrap()).spawn().unwrap())
+    };
+    let _nodes = [start("1", first, ids[0]), start("2", second, ids[1])];
+    for id in ["1", "2"] {
+        wait_for("the warning", || {
+            let logged = std::fs::read_to_string(log(id)).unwrap();
+            let told = |line: &str| line.contains("a voter is of another cluster");
+            logged.lines().any(|line| told(line) && ids.iter().all(|id| line.contains(id)))
+        });
+    }
+}
+
+#[test]
 fn a_stranger_on_the_controllers_listener_is_told_to_the_operator() {
     let dir = tempfile::tempdir().unwrap();
     let node = Alone::start(&dir.path().join("data"));

@@ -246,13 +246,17 @@ impl Node {
         }
         let Started { controller, broker } = started;
         let controller_failed = async {
-            match controller {
+            match &*controller {
                 Some(controller) => failure_of(controller.status()).await,
                 None => std::future::pending().await,
             }
         };
         let broker_failed = async {
             let Some(broker) = broker else {
+                if let Some(controller) = &*controller {
+                    // An error means that it has stopped, which is noticed elsewhere.
+                    let _ = controller.status().wait_for(|status| status.is_ready).await;
+                }
                 self.tell_ready(&[]);
                 return std::future::pending().await;
             };
