@@ -111,18 +111,22 @@ impl Connection {
         match error {
             RpcError::TimedOut | RpcError::Lost { .. } => RPCError::Network(NetworkError::new(error)),
             error => {
-                if matches!(error, RpcError::ForeignCluster { .. })
-                    && let Some(held_back) = self.transport.foreign.take()
-                {
-                    let (voter, address) = (self.target, &self.address);
-                    tracing::warn!(
-                        voter, %address, %error, held_back,
-                        "a voter is of another cluster: one of the two has the wrong CLUSTER_ID or controller.quorum.voters"
-                    );
-                }
+                self.tell_if_foreign(error);
                 tracing::debug!(target = self.target, %error, "a controller cannot be called");
                 RPCError::Unreachable(Unreachable::new(error))
             }
+        }
+    }
+
+    /// Says now and then that this controller is of another cluster, if that is what `error` says.
+    pub(crate) fn tell_if_foreign(&self, error: &RpcError) {
+        if matches!(error, RpcError::ForeignCluster { .. })
+            && let Some(held_back) = self.transport.foreign.take()
+        {
+            tracing::warn!(
+                voter = self.target, address = %self.address, %error, held_back,
+                "a voter is of another cluster: one of the two has the wrong CLUSTER_ID or controller.quorum.voters"
+            );
         }
     }
 

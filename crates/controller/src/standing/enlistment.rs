@@ -120,6 +120,7 @@ impl Enlistment {
                 }
             },
             Err(error) => {
+                connection.tell_if_foreign(&error);
                 tracing::debug!(controller = id, %error, "a controller does not say what it remembers");
                 None
             }
