@@ -13,6 +13,7 @@
 //! - After a panic in a step, the partition serves nothing any more: what it knows may be half of the truth.
 
 mod append;
+mod closest;
 mod deletion;
 mod describe;
 mod effects;

@@ -51,6 +51,15 @@ impl DataBed {
     }
 
     pub(crate) async fn with_config(config: DataConfig) -> Self {
+        Self::with(config, &[]).await
+    }
+
+    /// The same, on a broker that was started with these settings.
+    pub(crate) async fn started_with(settings: &[(&str, &str)]) -> Self {
+        Self::with(DataConfig::default(), settings).await
+    }
+
+    async fn with(config: DataConfig, settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::start();
         let lease = SessionLease::default();
@@ -67,6 +76,7 @@ impl DataBed {
         };
         let replicas = ReplicaManager::new(broker, dirs, around);
         let bed = Bed::with_brokers(&[(1, false), (2, false), (3, false)]);
+        settings.iter().for_each(|(name, value)| bed.start_with(name, value));
         let plane = DataPlane::new(config, Arc::clone(&replicas), bed.cluster());
         let data = Self { bed, plane, lease, _dir: dir };
         data.learn(&topic(1, "t", &[&[1], &[1], &[2]])).await;

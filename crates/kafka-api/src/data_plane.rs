@@ -9,6 +9,7 @@ use klamm_metadata::{MetadataImage, TopicImage};
 use klamm_protocol::ErrorCode;
 use klamm_types::{LeaderEpoch, PartitionId, TopicName};
 
+use crate::closest_replica::ReplicaSelector;
 use crate::cluster::Cluster;
 use crate::fetch_session::{FetchSessions, SessionLimits, TopicKey};
 use crate::refused_sequences::RefusedSequences;
@@ -42,6 +43,7 @@ pub struct DataPlane {
     /// Of producers whose batches were refused for now.
     pub(crate) refused: RefusedSequences,
     pub(crate) cluster: Arc<Cluster>,
+    pub(crate) selector: ReplicaSelector,
 }
 
 impl fmt::Debug for DataPlane {
@@ -58,7 +60,8 @@ impl DataPlane {
             bytes_max: config.fetch_session_bytes_max,
             protected_for: SESSION_PROTECTED_FOR,
         });
-        Arc::new(Self { config, replicas, sessions, refused: RefusedSequences::default(), cluster })
+        let selector = ReplicaSelector::of(&cluster.settings);
+        Arc::new(Self { config, replicas, sessions, refused: RefusedSequences::default(), cluster, selector })
     }
 
     /// The newest metadata.

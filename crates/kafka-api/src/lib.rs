@@ -30,6 +30,7 @@
 )]
 
 mod api_table;
+mod closest_replica;
 mod cluster;
 mod config;
 mod config_change;

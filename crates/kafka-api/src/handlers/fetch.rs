@@ -5,6 +5,8 @@
 //! of them moves, and answered when there is enough, when a partition has something to say that is no records, or
 //! when its time is over.
 //!
+//! A consumer that says where it is may be sent to a follower there (`closest_replica.rs`); it is answered at once then.
+//!
 //! Followers fetch elsewhere: a request that claims to be a broker's is refused.
 
 use std::collections::HashMap;
@@ -27,7 +29,7 @@ mod answer;
 mod look;
 
 use answer::Answering;
-use look::{Limits, Search};
+use look::{Limits, Reader, Search};
 
 /// Topic ids instead of names (KIP-516).
 const BY_ID_SINCE: i16 = 13;
@@ -64,7 +66,7 @@ impl Handler for FetchHandler {
             Ok(asked) => asked,
             Err(refused) => return Ticket::ready(Answer::Response(refused)),
         };
-        let Asked { session, wishes, forgotten, limits, max_wait } = asked;
+        let Asked { session, wishes, forgotten, limits, max_wait, rack } = asked;
         let now = Instant::now();
         let plan = match self.plane.sessions.begin(session, wishes, &forgotten, now) {
             Ok(plan) => plan,
@@ -72,7 +74,8 @@ impl Handler for FetchHandler {
         };
         let FetchPlan { context: session, wishes } = plan;
         let limits = limits.within(self.plane.config.fetch_bytes_max);
-        let search = Search::new(&self.plane, wishes, limits);
+        let reader = Reader { rack, listener: Arc::clone(&context.listener) };
+        let search = Search::new(&self.plane, wishes, limits, reader);
         let parked = search.len();
         let answering = Answering { plane: Arc::clone(&self.plane), context, session };
         let found = search.look();
@@ -96,6 +99,7 @@ struct Asked {
     forgotten: Vec<PartitionKey>,
     limits: Limits,
     max_wait: Duration,
+    rack: String,
 }
 
 impl Asked {
@@ -129,6 +133,7 @@ impl Asked {
                 from,
             },
             max_wait: Duration::from_millis(wait_ms),
+            rack: request.rack_id,
         })
     }
 }
@@ -187,3 +192,7 @@ fn refusal(partition_index: i32, code: ErrorCode) -> PartitionData {
 #[cfg(test)]
 #[path = "fetch_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "fetch_closest_test.rs"]
+mod closest_tests;

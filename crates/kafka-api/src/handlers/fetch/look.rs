@@ -7,9 +7,10 @@ use klamm_broker::partition::{Interest, PartitionRead, ReadFrom, ReadIsolation, 
 use klamm_log::LogSlice;
 use klamm_protocol::messages::fetch_response::{AbortedTransaction, EpochEndOffset, PartitionData};
 use klamm_protocol::{ErrorCode, Records};
-use klamm_types::{Offset, TopicId};
+use klamm_types::{BrokerId, Offset, TopicId};
 use tokio::time::{Instant, timeout_at};
 
+use crate::closest_replica::{Consumer, ReplicaSelector};
 use crate::data_plane::{DataPlane, known_epoch};
 use crate::fetch_session::{FetchWish, PartitionKey};
 use crate::partition_codes::{not_serving_code, read_code};
@@ -41,6 +42,16 @@ pub(super) struct Search {
     /// In the order of the wishes.
     pub(super) targets: Vec<Target>,
     limits: Limits,
+    reader: Reader,
+    plane: Arc<DataPlane>,
+}
+
+/// Who asks.
+pub(super) struct Reader {
+    /// Its `client.rack`; empty if it does not say.
+    pub(super) rack: String,
+    /// The listener that it is connected to.
+    pub(super) listener: Arc<str>,
 }
 
 /// A partition asked for.
@@ -68,6 +79,7 @@ impl Search {
         plane: &Arc<DataPlane>,
         wishes: Vec<(PartitionKey, FetchWish)>,
         limits: Limits,
+        reader: Reader,
     ) -> Self {
         let image = plane.image();
         let target = |(key, _): &(PartitionKey, FetchWish)| match DataPlane::topic(&image, &key.topic) {
@@ -75,7 +87,7 @@ impl Search {
             Err(code) => Target { topic: None, found: Err(code) },
         };
         let targets = wishes.iter().map(target).collect();
-        Self { wishes, targets, limits }
+        Self { wishes, targets, limits, reader, plane: Arc::clone(plane) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -95,7 +107,8 @@ impl Search {
             let (data, slice) = &outcome;
             bytes = bytes.saturating_add(slice.as_ref().map_or(0, LogSlice::len));
             is_final |= data.error_code != ErrorCode::None as i16
-                || data.diverging_epoch != EpochEndOffset::default();
+                || data.diverging_epoch != EpochEndOffset::default()
+                || data.preferred_read_replica >= 0;
             partitions.push(outcome);
         }
         Found { partitions, is_enough: is_final || bytes >= self.limits.bytes_min }
@@ -126,13 +139,14 @@ impl Search {
         room: Room,
     ) -> (PartitionData, Option<LogSlice>) {
         let epoch = known_epoch(wish.current_leader_epoch);
-        if room.bytes_left == 0 && !room.is_first {
-            // There is no room for records any more, only for the bounds.
-            let served = partition.role().check(epoch, self.limits.from);
-            return match served {
+        let closer = self.closer_replica(partition, Offset(wish.fetch_offset));
+        if closer.is_some() || (room.bytes_left == 0 && !room.is_first) {
+            // There are records elsewhere, or no room for any: only the bounds are told.
+            return match partition.check_serving(epoch, self.limits.from) {
                 Ok(()) => {
                     let read = PartitionRead { outcome: partition.bounds(), diverging: None };
-                    (self.describe(index, &read), None)
+                    let preferred_read_replica = closer.map_or(-1, |broker| broker.0);
+                    (PartitionData { preferred_read_replica, ..self.describe(index, &read) }, None)
                 }
                 Err(error) => (super::refusal(index, not_serving_code(&error)), None),
             };
@@ -158,6 +172,16 @@ impl Search {
             }
             Err(error) => (super::refusal(index, read_code(&error)), None),
         }
+    }
+
+    /// The follower that this consumer should ask instead.
+    fn closer_replica(&self, partition: &PartitionHandle, offset: Offset) -> Option<BrokerId> {
+        let selector = self.plane.selector;
+        if selector == ReplicaSelector::Leader || self.limits.from == ReadFrom::Leader {
+            return None;
+        }
+        let consumer = Consumer { rack: &self.reader.rack, listener: &self.reader.listener };
+        selector.select(&consumer, &self.plane.image(), partition, offset)
     }
 
     fn describe(&self, partition_index: i32, read: &PartitionRead) -> PartitionData {
