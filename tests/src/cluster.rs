@@ -83,7 +83,7 @@ impl Default for ClusterSpec {
 }
 
 impl ClusterSpec {
-    /// With one more setting.
+    /// With one more setting; `{node}` in its value stands for the node's id.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
@@ -167,7 +167,7 @@ impl Cluster {
         );
         for (name, value) in &spec.settings {
             // Writing to a string does not fail.
-            let _ = writeln!(text, "{name}={value}");
+            let _ = writeln!(text, "{name}={}", value.replace("{node}", &id.to_string()));
         }
         text
     }

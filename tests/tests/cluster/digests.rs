@@ -55,7 +55,8 @@ impl Digests {
 
 /// The offset that a node has come to, and its line.
 async fn ask(at: &Endpoint) -> Result<(i64, String), String> {
-    let told = timeout(Duration::from_secs(5), get(at)).await.map_err(|_| "no answer".to_owned())?;
+    let told =
+        timeout(Duration::from_secs(5), get(at, "/metadata")).await.map_err(|_| "no answer".to_owned())?;
     let told = told.map_err(|error| error.to_string())?;
     let line = told.lines().next_back().unwrap_or_default().to_owned();
     let offset = line.strip_prefix("offset=").and_then(|rest| rest.split(' ').next()?.parse().ok());
@@ -65,9 +66,11 @@ async fn ask(at: &Endpoint) -> Result<(i64, String), String> {
     }
 }
 
-async fn get(at: &Endpoint) -> std::io::Result<String> {
+/// What a node tells its administrator at `path`, the head of the answer included.
+pub(crate) async fn get(at: &Endpoint, path: &str) -> std::io::Result<String> {
     let mut socket = TcpStream::connect((at.host.as_str(), at.port)).await?;
-    socket.write_all(b"GET /metadata HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await?;
     let mut told = String::new();
     socket.read_to_string(&mut told).await?;
     Ok(told)

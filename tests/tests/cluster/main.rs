@@ -8,6 +8,7 @@
 mod broker_kill;
 mod changes;
 mod chaos;
+mod closest;
 mod controller_kill;
 mod digests;
 mod elect;
