@@ -1,5 +1,7 @@
 //! The active controller is killed under a stream of changes.
 
+use std::collections::HashSet;
+
 use klamm_tests::cluster::Cluster;
 use klamm_tests::distribution::Distribution;
 use tokio::time::Instant;
@@ -38,7 +40,9 @@ async fn run(kills: usize, topics: usize) -> Distribution {
         let active = cluster.active_controller().await.unwrap();
         let moment = Instant::now();
         cluster.node(active).kill().unwrap();
-        times.add(changes.first_accepted_after(moment).await - moment);
+        let taken = changes.first_accepted_after(moment).await - moment;
+        eprintln!("node {active} was killed: a change was accepted after {taken:?}");
+        times.add(taken);
         cluster.node(active).restart().unwrap();
         cluster.wait_ready().await.unwrap();
         digests.collect(&cluster).await;
@@ -54,10 +58,18 @@ async fn run(kills: usize, topics: usize) -> Distribution {
 
 /// Every accepted change is there, once, as it was accepted; nothing is there that nobody asked for.
 fn check(changes: &[Change], view: &View) {
-    let mut accepted = 0;
+    let (mut accepted, mut deleted) = (0, 0);
+    let of_deletion =
+        |change: &&Change| matches!(change.outcome, Outcome::Deleted | Outcome::PerhapsDeleted(_));
+    let may_be_gone: HashSet<&str> =
+        changes.iter().filter(of_deletion).map(|change| change.name.as_str()).collect();
     for change in changes {
         let found = view.topics.get(&change.name);
         match (&change.outcome, found) {
+            (Outcome::Deleted, Some(_)) => panic!("{change:?} is there again"),
+            (Outcome::Deleted, None) => deleted += 1,
+            (Outcome::PerhapsDeleted(_), _) => {}
+            (Outcome::Accepted(_), None) if may_be_gone.contains(change.name.as_str()) => {}
             (Outcome::Accepted(id), Some((found, partitions))) => {
                 assert_eq!(found, id, "{} was created twice", change.name);
                 assert_eq!(partitions.len(), change.partitions as usize, "{}", change.name);
@@ -69,6 +81,7 @@ fn check(changes: &[Change], view: &View) {
         }
     }
     assert!(accepted > 0, "no change was accepted: {:?}", changes.first());
+    println!("{accepted} topics that were created are there, {deleted} that were deleted are not");
     let asked = |name: &String| changes.iter().any(|change| change.name == *name);
     let stray = view.topics.keys().find(|name| name.starts_with("change-") && !asked(name));
     assert_eq!(stray, None, "nobody asked for it");
