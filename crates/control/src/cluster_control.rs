@@ -19,7 +19,7 @@ use klamm_types::{BrokerEpoch, BrokerId, Offset, Timestamp};
 
 use crate::draft::Draft;
 use crate::partition_change::Election;
-use crate::replication_control::{Standing, is_unfenced};
+use crate::replication_control::{Loss, Standing, is_unfenced};
 use crate::result::last_entry_offset;
 use crate::{ControlConfig, ControlResult, Liveness, Refusal, Refused, ReplicationControl};
 
@@ -204,8 +204,15 @@ impl<'a> ClusterControl<'a> {
         }
         let mut draft = Draft::new(self.image);
         if let Some(previous) = previous {
-            let lossy = verdict(previous, request) == RecoveryVerdict::Lossy;
-            ReplicationControl::remove_from_isr(&mut draft, self.config, request.broker, lossy);
+            let loss = match verdict(previous, request) {
+                RecoveryVerdict::Clean => Loss::Nothing,
+                RecoveryVerdict::CrashedDurable if previous.incarnation == request.incarnation => {
+                    Loss::Nothing
+                }
+                RecoveryVerdict::CrashedDurable => Loss::Cached,
+                RecoveryVerdict::Lossy => Loss::Anything,
+            };
+            ReplicationControl::remove_from_isr(&mut draft, self.config, request.broker, loss);
         }
         let epoch = BrokerEpoch(last_entry_offset(self.next_offset, draft.records.len() + 1).0);
         draft.push(MetadataRecord::BrokerRegistered(registration(request, epoch)));
@@ -364,7 +371,7 @@ impl<'a> ClusterControl<'a> {
         let Some(registration) = self.image.cluster.broker(broker).filter(|broker| !broker.fenced) else {
             return;
         };
-        ReplicationControl::remove_from_isr(draft, self.config, broker, false);
+        ReplicationControl::remove_from_isr(draft, self.config, broker, Loss::Nothing);
         let change = BrokerChanged { fenced: Some(true), ..BrokerChanged::of(registration) };
         draft.push(MetadataRecord::BrokerChanged(change));
     }
@@ -382,7 +389,7 @@ impl<'a> ClusterControl<'a> {
         let registration =
             self.image.cluster.broker(broker).ok_or(LifecycleError::NotRegistered { broker })?;
         let mut draft = Draft::new(self.image);
-        ReplicationControl::remove_from_isr(&mut draft, self.config, broker, true);
+        ReplicationControl::remove_from_isr(&mut draft, self.config, broker, Loss::Anything);
         draft.push(MetadataRecord::BrokerUnregistered { broker, epoch: registration.epoch });
         liveness.end_session(broker);
         Ok(ControlResult::stepwise(draft.records, ()))

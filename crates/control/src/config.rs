@@ -13,6 +13,8 @@ pub struct ControlConfig {
     pub min_insync_replicas: u16,
     /// `unclean.leader.election.enable` where neither topic nor cluster has a value. Default false.
     pub unclean_leader_election_enable: bool,
+    /// `klamm.write.caching`: whether topics that do not say acknowledge what is not on the disk. Default false.
+    pub write_caching: bool,
     /// `delete.topic.enable`. Default true.
     pub delete_topic_enable: bool,
     /// `broker.session.timeout.ms`: silence after which a broker is fenced. Default 3000, from 1.
@@ -39,6 +41,7 @@ impl Default for ControlConfig {
             default_replication_factor: 1,
             min_insync_replicas: 1,
             unclean_leader_election_enable: false,
+            write_caching: false,
             delete_topic_enable: true,
             session_timeout_ms: 3_000,
             session_timeout_max_ms: 9_000,

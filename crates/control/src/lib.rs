@@ -62,7 +62,9 @@ pub use reassignment::{Reassignment, ReassignmentError};
 pub use refusal::{Refusal, Refused};
 pub use replication_control::ReplicationControl;
 pub use result::{ControlResult, ENTRY_RECORDS_MAX};
-pub use settings::{MIN_INSYNC_REPLICAS, UNCLEAN_LEADER_ELECTION_ENABLE};
+pub use settings::{
+    DEFAULT_WRITE_CACHING, MIN_INSYNC_REPLICAS, UNCLEAN_LEADER_ELECTION_ENABLE, WRITE_CACHING,
+};
 pub use topics::{
     CreatedTopic, DeletedTopic, GrowTopic, NewTopic, RECORDS_PER_REQUEST_MAX, TopicError, TopicReference,
 };

@@ -10,7 +10,7 @@ use klamm_types::{BrokerId, PartitionId};
 use crate::ControlConfig;
 use crate::draft::Draft;
 use crate::partition_change::{Election, PartitionChangeBuilder};
-use crate::settings::{min_insync_replicas, unclean_election_enabled};
+use crate::settings::{min_insync_replicas, unclean_election_enabled, write_caching};
 
 /// Decisions about topics and partitions, on one image.
 ///
@@ -35,6 +35,18 @@ pub(crate) struct Located<'a> {
 pub(crate) struct Standing<'a> {
     pub(crate) may_lead: &'a dyn Fn(BrokerId) -> bool,
     pub(crate) may_stay: &'a dyn Fn(BrokerId) -> bool,
+}
+
+/// What a broker that leaves its ISRs may have lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Loss {
+    /// Nothing.
+    Nothing,
+    /// What was not on its disk: of topics with `write.caching` something that it had acknowledged. Its replica stays
+    /// eligible where no other is complete: whoever chose that setting prefers an old end to none.
+    Cached,
+    /// Anything.
+    Anything,
 }
 
 impl<'a> ReplicationControl<'a> {
@@ -78,13 +90,22 @@ impl<'a> ReplicationControl<'a> {
     }
 
     /// Takes `broker` out of every ISR and, if it may have lost something, out of every ELR, and elects.
-    pub(crate) fn remove_from_isr(draft: &mut Draft, config: &ControlConfig, broker: BrokerId, lossy: bool) {
+    pub(crate) fn remove_from_isr(draft: &mut Draft, config: &ControlConfig, broker: BrokerId, loss: Loss) {
         let image = draft.image().clone();
         let may_lead = |other| other != broker && image.cluster.is_active(other);
         let may_stay = |other| other != broker && is_unfenced(&image, other);
         let standing = Standing { may_lead: &may_lead, may_stay: &may_stay };
         let control = ReplicationControl::new(&image, config);
         for located in control.partitions() {
+            let lossy = match loss {
+                Loss::Nothing => false,
+                Loss::Cached => {
+                    let complete = located.registration.isr.iter().chain(&located.registration.elr);
+                    write_caching(&image, config, &located.topic.name)
+                        && complete.copied().any(|other| other != broker)
+                }
+                Loss::Anything => true,
+            };
             let in_isr = located.registration.isr.contains(&broker);
             let untrusted = lossy && located.registration.elr.contains(&broker);
             if !in_isr && !untrusted {

@@ -187,6 +187,7 @@ fn control(settings: &ServerSettings) -> ControlConfig {
         default_replication_factor: number(settings, "default.replication.factor"),
         min_insync_replicas: number(settings, "min.insync.replicas"),
         unclean_leader_election_enable: settings.boolean("unclean.leader.election.enable"),
+        write_caching: settings.boolean("klamm.write.caching"),
         delete_topic_enable: settings.boolean("delete.topic.enable"),
         session_timeout_ms,
         // Only the default can be below.

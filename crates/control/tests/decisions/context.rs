@@ -20,7 +20,7 @@ impl ConfigSchema for Schema {
             MIN_INSYNC_REPLICAS => bad("a number from 1"),
             UNCLEAN_LEADER_ELECTION_ENABLE if ["true", "false"].contains(&value) => Ok(()),
             UNCLEAN_LEADER_ELECTION_ENABLE => bad("true or false"),
-            "cleanup.policy" | "retention.ms" => Ok(()),
+            "cleanup.policy" | "retention.ms" | WRITE_CACHING | DEFAULT_WRITE_CACHING => Ok(()),
             _ => Err(ConfigRefusal::Unknown { key: key() }),
         }
     }

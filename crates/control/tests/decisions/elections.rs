@@ -45,6 +45,38 @@ fn a_partition_waits_for_its_eligible_replicas() {
     assert_eq!(state(&cluster.partition("t", 0)), (Some(2), vec![2], vec![1], vec![]));
 }
 
+/// What was acknowledged from the page cache may be gone after a crash, so whoever crashed is not eligible before it has
+/// everything again, unless nobody else has it either.
+#[test]
+fn a_crash_ends_the_eligibility_for_topics_that_are_acknowledged_from_the_page_cache() {
+    for (resource, key) in [
+        (ConfigResource::Topic(name("t")), WRITE_CACHING),
+        (ConfigResource::BrokerDefault, DEFAULT_WRITE_CACHING),
+    ] {
+        let mut cluster = Cluster::new(3);
+        cluster.topic("t", 2, &[&[1, 2, 3]]);
+        cluster.set_config(resource, key, "true").unwrap();
+        cluster.set_isr("t", &[1, 2]);
+        cluster.die(2);
+        assert_eq!(state(&cluster.partition("t", 0)), (Some(1), vec![1], vec![2], vec![]));
+        cluster.restart(2, RecoveryVerdict::CrashedDurable);
+        assert_eq!(state(&cluster.partition("t", 0)), (Some(1), vec![1], vec![], vec![2]), "{key}");
+        // The last one that has everything.
+        cluster.restart(1, RecoveryVerdict::CrashedDurable);
+        assert_eq!(state(&cluster.partition("t", 0)), (Some(1), vec![1], vec![], vec![2]), "{key}");
+    }
+    let mut cluster = Cluster::new(3);
+    cluster.topic("t", 2, &[&[1, 2, 3]]);
+    cluster.set_config(ConfigResource::Topic(name("t")), WRITE_CACHING, "true").unwrap();
+    cluster.set_isr("t", &[1, 2]);
+    cluster.restart(2, RecoveryVerdict::Clean);
+    assert_eq!(
+        state(&cluster.partition("t", 0)),
+        (Some(1), vec![1], vec![2], vec![]),
+        "an orderly end loses nothing"
+    );
+}
+
 #[test]
 fn a_lossy_last_leader_is_not_elected_again() {
     let mut cluster = Cluster::new(2);
