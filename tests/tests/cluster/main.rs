@@ -12,6 +12,7 @@ mod closest;
 mod controller_kill;
 mod digests;
 mod elect;
+mod first_batches;
 mod pause;
 mod verbs;
 mod views;
