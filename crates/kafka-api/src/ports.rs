@@ -47,7 +47,7 @@ pub trait ControllerGateway: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {
     /// No answer in time. The change may have happened, or may still happen.
-    #[error("the controller did not answer in time")]
+    #[error("no answer came from the active controller; a change that was asked for may have been made")]
     TimedOut,
     /// The answer is none that the question can have.
     #[error("the controller's answer makes no sense")]

@@ -10,7 +10,7 @@ use crate::raft::{ControllerNode, LogId, Membership, Vote};
 pub(super) struct Memory {
     /// `None` if it has not voted and follows nobody.
     pub(super) vote: Option<Vote>,
-    /// The newest entry that it has, or may have had.
+    /// The newest entry that it has.
     pub(super) last: Option<LogId>,
     /// Who votes, as far as it knows.
     pub(super) membership: Option<Membership>,

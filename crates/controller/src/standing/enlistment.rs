@@ -1,14 +1,12 @@
 //! The task that finds out what a controller may have forgotten, and brings it back to full standing.
 
 use std::collections::BTreeMap;
-
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use klamm_pb::raft::v1 as pb;
 use klamm_rpc::{Backoff, Deadline, Lane};
 use openraft::raft::VoteRequest;
-
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,10 +15,12 @@ use super::decision::{Decision, Memory, decide};
 use crate::error::EnlistError;
 use crate::raft::transport::RaftTransport;
 use crate::raft::wire::{self, WireError};
-use crate::raft::{ControllerNode, LogReader, Lost, LostRecord, Raft, WatchReceiver as _};
+use crate::raft::{ControllerNode, LogId, LogReader, Lost, LostRecord, Raft, Vote, WatchReceiver as _};
 
 /// How long silent controllers are waited for before it is said, and how often it is said again.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a node that is behind waits for what it lacks before it asks who has it.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The task of one controller.
 pub(crate) struct Enlistment {
@@ -68,7 +68,7 @@ impl Enlistment {
         let mut pauses = Backoff::between_nodes();
         let mut told = Instant::now();
         loop {
-            let own = remembered(&self.raft, Standing::Whole).await?;
+            let own = remembered(&self.raft).await?;
             let silent = match decide(self.this, &self.founders, &own, &others) {
                 Decision::Found => return Ok(Enlisted::Founder),
                 Decision::Join => {
@@ -100,8 +100,7 @@ impl Enlistment {
                 );
             }
             tokio::time::sleep(pauses.next_pause()).await;
-            let asked = silent.iter().map(|(id, node)| async move { (*id, self.ask(*id, node).await) });
-            others.extend(join_all(asked).await.into_iter().filter_map(|(id, memory)| Some((id, memory?))));
+            others.extend(self.ask_all(&silent).await);
         }
     }
 
@@ -128,11 +127,7 @@ impl Enlistment {
     }
 
     /// Writes down how far this node must catch up, and votes as it may have voted, so that it cannot vote otherwise.
-    async fn promise(
-        &self,
-        until: Option<crate::raft::LogId>,
-        vote: Option<crate::raft::Vote>,
-    ) -> Result<(), EnlistError> {
+    async fn promise(&self, until: Option<LogId>, vote: Option<Vote>) -> Result<(), EnlistError> {
         // First this: a crash before the vote leaves an empty log, which asks again.
         self.lost.save(until.map_or(Lost::Nothing, Lost::UpTo)).await?;
         if let Some(vote) = vote {
@@ -147,32 +142,71 @@ impl Enlistment {
         Ok(())
     }
 
-    /// Waits until all that this node may have acknowledged is on its disk.
+    /// Waits until all that this node may have acknowledged is on its disk. As long as it is not, the others are asked
+    /// again: what none of them has any more, nobody can give.
     async fn catch_up(&self) -> Result<(), EnlistError> {
-        let Standing::Behind(until) = *self.standing.borrow() else { return Ok(()) };
+        loop {
+            let Standing::Behind(until) = *self.standing.borrow() else { return Ok(()) };
+            if let Ok(reached) = tokio::time::timeout(ASK_AGAIN, self.reach(until)).await {
+                reached?;
+                self.lost.save(Lost::Nothing).await?;
+                tracing::info!(%until, "this controller has again all that it may have acknowledged");
+                return Ok(());
+            }
+            let Some(newest) = self.newest_of_all().await? else { continue };
+            if newest < Some(until) {
+                self.promise(newest, None).await?;
+            }
+            if newest.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for the entry `until`, or a later one.
+    async fn reach(&self, until: LogId) -> Result<(), EnlistError> {
         let mut metrics = self.raft.metrics();
         loop {
             metrics.borrow_and_update();
             if self.reader.last_log_id()? >= Some(until) {
-                break;
+                return Ok(());
             }
             metrics.changed().await.map_err(EnlistError::raft)?;
         }
-        self.lost.save(Lost::Nothing).await?;
-        tracing::info!(%until, "this controller has again all that it may have acknowledged");
-        Ok(())
+    }
+
+    /// The newest entry that any other voter has; `None` if one of them does not say.
+    async fn newest_of_all(&self) -> Result<Option<Option<LogId>>, EnlistError> {
+        let own = remembered(&self.raft).await?;
+        let mut others = BTreeMap::new();
+        loop {
+            match decide(self.this, &self.founders, &own, &others) {
+                Decision::Ask(silent) => {
+                    let answers = self.ask_all(&silent).await;
+                    if answers.len() < silent.len() {
+                        return Ok(None);
+                    }
+                    others.extend(answers);
+                }
+                Decision::Recall { until, .. } => return Ok(Some(until)),
+                Decision::Join => return Ok(Some(None)),
+                Decision::Found | Decision::WaitForFounders => return Ok(None),
+            }
+        }
+    }
+
+    async fn ask_all(&self, nodes: &BTreeMap<u64, ControllerNode>) -> BTreeMap<u64, Memory> {
+        let asked = nodes.iter().map(|(id, node)| async move { (*id, self.ask(*id, node).await) });
+        join_all(asked).await.into_iter().filter_map(|(id, memory)| Some((id, memory?))).collect()
     }
 }
 
-/// What this node remembers, or may have remembered.
+/// What this node remembers. What it may have forgotten is no part of that: whoever has it says so.
 ///
 /// # Errors
 /// If Raft has stopped.
-pub(crate) async fn remembered_to_pb(
-    raft: &Raft,
-    standing: Standing,
-) -> Result<pb::RecallResponse, EnlistError> {
-    let memory = remembered(raft, standing).await?;
+pub(crate) async fn remembered_to_pb(raft: &Raft) -> Result<pb::RecallResponse, EnlistError> {
+    let memory = remembered(raft).await?;
     Ok(pb::RecallResponse {
         vote: memory.vote.as_ref().map(wire::vote_to_pb),
         last_log_id: memory.last.map(wire::log_id_to_pb),
@@ -180,7 +214,7 @@ pub(crate) async fn remembered_to_pb(
     })
 }
 
-async fn remembered(raft: &Raft, standing: Standing) -> Result<Memory, EnlistError> {
+async fn remembered(raft: &Raft) -> Result<Memory, EnlistError> {
     let state = raft
         .with_raft_state(|state| {
             let membership = state.membership_state.effective().membership().clone();
@@ -188,13 +222,9 @@ async fn remembered(raft: &Raft, standing: Standing) -> Result<Memory, EnlistErr
         })
         .await;
     let (vote, last, membership) = state.map_err(EnlistError::raft)?;
-    let until = match standing {
-        Standing::Behind(until) => Some(until),
-        Standing::Blank | Standing::Doubtful | Standing::Whole => None,
-    };
     Ok(Memory {
         vote: Some(vote).filter(|vote| vote.leader_id().term > 0),
-        last: last.max(until),
+        last,
         membership: Some(membership).filter(|membership| membership.voter_ids().next().is_some()),
     })
 }

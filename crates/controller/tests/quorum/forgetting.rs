@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use klamm_log::fs::{CrashPlan, LogFs as _, MemoryFs};
+use klamm_log::fs::{CrashPlan, LogFs as _, MemoryFs, read_file, write_file};
 use klamm_metadata::MetadataImage;
 use klamm_pb::raft::v1 as raft;
 use klamm_rpc::stubs::raft::v1::raft_client::RaftClient;
 use klamm_rpc::{Deadline, Lane};
 use klamm_types::Offset;
+use tokio::time::Instant;
 
 use crate::fixture::*;
 
@@ -122,6 +123,46 @@ fn a_quorum_is_not_founded_without_one_of_its_founders() {
     // Once founded it does without one.
     cluster.kill(3);
     accepted(cluster.submit(set("m", "k", "2")));
+}
+
+/// A bound that nobody can meet: who had that entry has been replaced by an empty node since.
+#[test]
+fn a_voter_waits_for_nothing_that_nobody_has_any_more() {
+    let mut cluster = Cluster::start(3);
+    let last = accepted(cluster.submit(set("m", "k", "two have seen this")));
+    let active = cluster.active();
+    let behind = (1..=3).find(|id| *id != active).unwrap();
+    for id in 1..=3 {
+        cluster.wait_for(id, |status| status.committed_end_offset > last);
+    }
+    let disk = cluster.disks[&behind].crash_point().power_cut(&CrashPlan::nothing_pending());
+    cluster.kill(behind);
+    lose_up_to(&disk, 1_000, 1_000_000);
+    cluster.disks.insert(behind, disk);
+    cluster.start_node(behind);
+    assert!(!cluster.would_vote(behind, active));
+    let started = Instant::now();
+    while !cluster.would_vote(behind, active) {
+        assert!(started.elapsed() < PATIENCE, "it waits for what nobody has");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    cluster.kill(active);
+    let next = accepted(cluster.submit(set("m", "next", "v")));
+    assert!(next > last);
+}
+
+/// Adds to the state file that entries up to this one were lost.
+fn lose_up_to(fs: &MemoryFs, term: u64, index: u64) {
+    let path = Path::new("/data/__cluster_metadata-0/quorum-state");
+    let mut state = read_file(fs, path, 4_096).unwrap();
+    let mut checked = vec![0, 6, 0, 1, 1];
+    checked.extend(term.to_le_bytes());
+    checked.extend(index.to_le_bytes());
+    state.extend(b"KLRQ\x01");
+    state.extend((checked.len() as u32 - 4).to_be_bytes());
+    state.extend(crc32c::crc32c(&checked).to_be_bytes());
+    state.extend(checked);
+    write_file(fs, path, &state).unwrap();
 }
 
 /// The way out when a voter is gone for good while another one has lost its disk: an empty one in its place.
