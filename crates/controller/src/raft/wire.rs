@@ -42,6 +42,14 @@ pub enum WireError {
         /// The number.
         value: u64,
     },
+    /// Entries that follow neither each other nor what they say they follow, or are newer than their leader.
+    #[error("an entry of index {index} and term {term} cannot come there")]
+    Order {
+        /// Its index.
+        index: u64,
+        /// Its term.
+        term: u64,
+    },
     /// Voters without an address, or no voters at all.
     #[error("impossible membership: {reason}")]
     Membership {
@@ -147,12 +155,29 @@ pub(crate) fn append_request_to_pb(
 pub(crate) fn append_request_from_pb(
     message: pb::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, WireError> {
-    Ok(AppendEntriesRequest {
+    let request = AppendEntriesRequest {
         vote: vote_from_pb(message.vote)?,
         prev_log_id: optional_log_id(message.previous_log_id)?,
         entries: message.entries.into_iter().map(entry_from_pb).collect::<Result<_, _>>()?,
         leader_commit: optional_log_id(message.committed)?,
-    })
+    };
+    check_order(&request)?;
+    Ok(request)
+}
+
+/// Raft takes for granted that entries come without a gap, in terms that do not fall, and none from after the leader's.
+fn check_order(request: &AppendEntriesRequest<TypeConfig>) -> Result<(), WireError> {
+    let terms_max = request.vote.leader_id().term;
+    let mut before = request.prev_log_id;
+    for entry in &request.entries {
+        let LogId { leader_id, index } = entry.log_id;
+        let (next, term_min) = before.map_or((0, 0), |before| (before.index + 1, before.leader_id.term));
+        if index != next || !(term_min..=terms_max).contains(&leader_id.term) {
+            return Err(WireError::Order { index, term: leader_id.term });
+        }
+        before = Some(entry.log_id);
+    }
+    Ok(())
 }
 
 /// The answer; `last` is the last entry of the request, which a success confirms.

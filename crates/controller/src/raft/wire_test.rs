@@ -72,6 +72,23 @@ fn what_cannot_be_is_refused() {
     assert_eq!(log_id_from_pb(far), Err(WireError::OutOfRange { field: "index", value: u64::MAX }));
     let entry = pb::Entry { log_id: Some(log_id_to_pb(log_id(1, 1))), payload: None };
     assert_eq!(entry_from_pb(entry), Err(WireError::Missing { field: "payload" }));
+    let blank = |term, index| Entry { log_id: log_id(term, index), payload: EntryPayload::Blank };
+    let append = |prev_log_id, entries| {
+        let vote = new_vote(3, 1, true);
+        let request = AppendEntriesRequest { vote, prev_log_id, entries, leader_commit: None };
+        append_request_from_pb(append_request_to_pb(request, pb::RaftHeader::default())).map(|_| ())
+    };
+    assert_eq!(append(Some(log_id(1, 4)), vec![blank(1, 5), blank(3, 6)]), Ok(()));
+    assert_eq!(append(None, vec![blank(1, 0)]), Ok(()));
+    for (previous, entries, index, term) in [
+        (Some(log_id(1, 4)), vec![blank(1, 9)], 9, 1),
+        (Some(log_id(1, 4)), vec![blank(1, 5), blank(1, 5)], 5, 1),
+        (Some(log_id(2, 4)), vec![blank(1, 5)], 5, 1),
+        (Some(log_id(1, 4)), vec![blank(4, 5)], 5, 4),
+        (None, vec![blank(1, 1)], 1, 1),
+    ] {
+        assert_eq!(append(previous, entries), Err(WireError::Order { index, term }));
+    }
     let mut message = membership_to_pb(&membership());
     message.nodes[0].port = 65_536;
     assert_eq!(membership_from_pb(message.clone()), Err(WireError::Port { port: 65_536 }));

@@ -80,7 +80,8 @@ fn coded(code: pb::RefusalCode, message: String) -> pb::Refusal {
 fn has_caught_up(view: &QuorumView, id: u64) -> bool {
     let learner = view.observers.iter().find(|observer| observer.node_id == id && observer.node.is_some());
     learner.is_some_and(|learner| {
-        learner.log_end_offset.0 >= 0 && view.high_watermark.0 - learner.log_end_offset.0 <= CATCH_UP_LAG_MAX
+        // One that has not even the first entry has never answered.
+        learner.log_end_offset.0 > 0 && view.high_watermark.0 - learner.log_end_offset.0 <= CATCH_UP_LAG_MAX
     })
 }
 

@@ -67,19 +67,28 @@ pub(super) fn decide(
     };
     let silent: BTreeMap<_, _> =
         asked.into_iter().filter(|(id, _)| *id != this && !others.contains_key(id)).collect();
+    // A node that a majority of the voters does not know as one has never counted: a new one need not wait for a voter
+    // that it is to replace.
+    let stranger = membership.is_some_and(|membership| !membership.voter_ids().any(|voter| voter == this));
+    if stranger && membership.is_some_and(|membership| is_known_by_majority(membership, others)) {
+        return Decision::Join;
+    }
     if !silent.is_empty() {
         return Decision::Ask(silent);
     }
     if own.is_blank() && others.values().all(Memory::is_blank) {
         return if founders.contains_key(&this) { Decision::Found } else { Decision::WaitForFounders };
     }
-    if membership.is_some_and(|membership| !membership.voter_ids().any(|voter| voter == this)) {
-        return Decision::Join;
-    }
     Decision::Recall {
         until: others.values().filter_map(|memory| memory.last).max(),
         vote: newest_vote(this, others),
     }
+}
+
+/// Whether a majority of each set of voters has said who votes.
+fn is_known_by_majority(membership: &Membership, others: &BTreeMap<u64, Memory>) -> bool {
+    let knows = |voter: &&u64| others.get(voter).is_some_and(|memory| memory.membership.is_some());
+    membership.get_joint_config().iter().all(|voters| voters.iter().filter(knows).count() * 2 > voters.len())
 }
 
 /// The vote that this node may have given last: in the newest term that anybody knows, for the one who stood in it. If

@@ -77,8 +77,11 @@ fn whoever_has_the_newest_log_knows_the_voters() {
     let four = follower(3, 1, 9, &[1, 2, 4]);
     assert_eq!(of_blank(2, &[(1, four.clone()), (3, three.clone())]), Decision::Ask(founders(&[4])));
     assert_eq!(of_blank(3, &[(1, four.clone()), (2, three.clone()), (4, four.clone())]), Decision::Join);
-    // A node that is about to join, and has never been a voter.
-    assert_eq!(of_blank(5, &[(1, four.clone()), (2, three), (3, blank()), (4, four)]), Decision::Join);
+    // A node that is about to join, and has never been a voter, needs a majority of them.
+    assert_eq!(of_blank(5, &[(1, four.clone())]), Decision::Ask(founders(&[2, 4])));
+    assert_eq!(of_blank(5, &[(1, four.clone()), (2, blank())]), Decision::Ask(founders(&[4])));
+    assert_eq!(of_blank(5, &[(1, four.clone()), (2, three)]), Decision::Join);
+    assert_eq!(of_blank(5, &[(1, four.clone()), (4, four)]), Decision::Join);
 }
 
 #[test]

@@ -145,6 +145,7 @@ impl Enlistment {
     /// Waits until all that this node may have acknowledged is on its disk. As long as it is not, the others are asked
     /// again: what none of them has any more, nobody can give.
     async fn catch_up(&self) -> Result<(), EnlistError> {
+        let mut told = Instant::now();
         loop {
             let Standing::Behind(until) = *self.standing.borrow() else { return Ok(()) };
             if let Ok(reached) = tokio::time::timeout(ASK_AGAIN, self.reach(until)).await {
@@ -152,6 +153,13 @@ impl Enlistment {
                 self.lost.save(Lost::Nothing).await?;
                 tracing::info!(%until, "this controller has again all that it may have acknowledged");
                 return Ok(());
+            }
+            if told.elapsed() >= PATIENCE {
+                told = Instant::now();
+                tracing::warn!(
+                    %until,
+                    "this controller stands for no election, and votes only for who has this entry: it may have acknowledged it and does not have it"
+                );
             }
             let Some(newest) = self.newest_of_all().await? else { continue };
             if newest < Some(until) {

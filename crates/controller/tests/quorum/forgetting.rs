@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::fixture::*;
 
+const STATE: &str = "/data/__cluster_metadata-0/quorum-state";
 const LOG: &str = "/data/__cluster_metadata-0/00000000000000000000.log";
 
 impl Cluster {
@@ -138,11 +139,12 @@ fn a_voter_waits_for_nothing_that_nobody_has_any_more() {
     let disk = cluster.disks[&behind].crash_point().power_cut(&CrashPlan::nothing_pending());
     cluster.kill(behind);
     lose_up_to(&disk, 1_000, 1_000_000);
+    let with_loss = state_bytes(&disk).len();
     cluster.disks.insert(behind, disk);
     cluster.start_node(behind);
     assert!(!cluster.would_vote(behind, active));
     let started = Instant::now();
-    while !cluster.would_vote(behind, active) {
+    while state_bytes(&cluster.disks[&behind]).len() >= with_loss {
         assert!(started.elapsed() < PATIENCE, "it waits for what nobody has");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
@@ -153,8 +155,7 @@ fn a_voter_waits_for_nothing_that_nobody_has_any_more() {
 
 /// Adds to the state file that entries up to this one were lost.
 fn lose_up_to(fs: &MemoryFs, term: u64, index: u64) {
-    let path = Path::new("/data/__cluster_metadata-0/quorum-state");
-    let mut state = read_file(fs, path, 4_096).unwrap();
+    let mut state = state_bytes(fs);
     let mut checked = vec![0, 6, 0, 1, 1];
     checked.extend(term.to_le_bytes());
     checked.extend(index.to_le_bytes());
@@ -162,7 +163,11 @@ fn lose_up_to(fs: &MemoryFs, term: u64, index: u64) {
     state.extend((checked.len() as u32 - 4).to_be_bytes());
     state.extend(crc32c::crc32c(&checked).to_be_bytes());
     state.extend(checked);
-    write_file(fs, path, &state).unwrap();
+    write_file(fs, Path::new(STATE), &state).unwrap();
+}
+
+fn state_bytes(fs: &MemoryFs) -> Vec<u8> {
+    read_file(fs, Path::new(STATE), 4_096).unwrap()
 }
 
 /// The way out when a voter is gone for good while another one has lost its disk: an empty one in its place.
