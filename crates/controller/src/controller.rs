@@ -98,6 +98,7 @@ impl Controller {
             lost,
             founders: founders(&options),
             this,
+            may_be_new: options.may_be_new,
             standing: standing_sender,
         };
         let parts = Parts { status: status_sender.clone() };

@@ -52,6 +52,11 @@ pub(crate) enum EnlistError {
         /// What openraft says.
         reason: String,
     },
+    /// The node is not new, and yet nobody remembers a quorum.
+    #[error(
+        "the metadata log is empty and no controller has another one, but this node holds partitions: the metadata is lost, or its directory is not mounted; restore it, or move the partitions away to begin anew"
+    )]
+    NotNew,
     /// Raft knows of a newer vote than all the others do. A bug.
     #[error("the vote {vote} cannot be promised after {own}")]
     Vote {

@@ -73,6 +73,9 @@ pub struct ControllerOptions {
     pub voters: Vec<Voter>,
     /// `metadata.log.dir`. The controller opens its log in it before other logs of the directory may be opened.
     pub log_dir: Arc<LogDir>,
+    /// Whether this node may be new: false if it holds what only a member of a quorum can have, such as partitions. It
+    /// then founds none, even if nobody remembers one. Default true.
+    pub may_be_new: bool,
     /// The settings of the decisions.
     pub control: ControlConfig,
     /// Which settings topics, brokers and groups have.
@@ -161,6 +164,7 @@ impl ControllerOptions {
             node_id,
             voters,
             log_dir,
+            may_be_new: true,
             control: ControlConfig::default(),
             schema,
             channels: ChannelPool::default(),

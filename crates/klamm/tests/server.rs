@@ -162,6 +162,35 @@ fn a_node_starts_serves_and_keeps_its_topics_over_a_restart() {
 }
 
 #[test]
+fn a_node_with_partitions_and_without_metadata_does_not_begin_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let node = Alone::start(&data);
+    let created = topic(&node.bootstrap(), &["create", "orders", "--partitions", "2"]);
+    assert!(created.status.success(), "{created:?}");
+    let address = format!("CONTROLLER://127.0.0.1:{}", node.controller_port);
+    let (bootstrap, voters) = (node.bootstrap(), format!("1@127.0.0.1:{}", node.controller_port));
+    assert_eq!(node.stop(), Some(0));
+    // As if the disk with the metadata were not mounted.
+    std::fs::remove_dir_all(data.join("metadata")).unwrap();
+    let output = server(&[
+        ("node.id", "1"),
+        ("process.roles", "broker,controller"),
+        ("listeners", &format!("PLAINTEXT://{bootstrap},{address}")),
+        ("controller.listener.names", "CONTROLLER"),
+        ("controller.quorum.voters", &voters),
+        ("log.dirs", data.to_str().unwrap()),
+        ("klamm.admin.listener", "none"),
+    ])
+    .output()
+    .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("this node holds partitions"), "{stderr}");
+    assert!(data.join("orders-0").is_dir(), "the records are where they were");
+}
+
+#[test]
 fn health_is_an_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let node = Alone::start(&dir.path().join("data"));

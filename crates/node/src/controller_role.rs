@@ -37,6 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const STRANGERS_INTERVAL: Duration = Duration::from_secs(10);
 /// Open files of the metadata log.
 const OPEN_FILES_MAX: usize = 64;
+/// The metadata log, which is no partition of a broker.
+const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// A controller that runs and is served.
 #[derive(Debug)]
@@ -65,10 +67,12 @@ impl ControllerRole {
             );
         }
         let dir = controller_dir(config);
+        let may_be_new = !holds_partitions(fs.as_ref(), config);
         let log_dir = open_dir(fs, &dir)?;
         let schema = Arc::new(TableSchema::new(config.settings.clone()));
         let settings = &config.settings;
         let mut options = ControllerOptions::new(cluster_id, config.node_id, voters(config), log_dir, schema);
+        options.may_be_new = may_be_new;
         options.control = derived.control.clone();
         options.timing = derived.timing;
         options.channels = channels;
@@ -129,6 +133,24 @@ fn voters(config: &NodeConfig) -> Vec<Voter> {
             address: NodeAddress::new(voter.host.clone(), voter.port),
         })
         .collect()
+}
+
+/// Whether a directory of this node has a partition in it, which no new node has.
+fn holds_partitions(fs: &dyn LogFs, config: &NodeConfig) -> bool {
+    let is_partition = |name: &str| {
+        let number = name.rsplit_once('-').map(|(topic, number)| (topic != METADATA_TOPIC).then_some(number));
+        number.flatten().is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    for dir in &config.log_dirs {
+        match fs.list(dir) {
+            Ok(entries) if entries.iter().any(|entry| is_partition(&entry.name)) => return true,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // A directory that cannot be read is told of when the broker opens it.
+            Err(error) => tracing::debug!(dir = %dir.display(), %error, "cannot be listed"),
+        }
+    }
+    false
 }
 
 fn open_dir(fs: Arc<dyn LogFs>, path: &Path) -> Result<Arc<LogDir>, NodeError> {

@@ -30,6 +30,7 @@ pub(crate) struct Enlistment {
     pub(crate) lost: LostRecord,
     pub(crate) founders: BTreeMap<u64, ControllerNode>,
     pub(crate) this: u64,
+    pub(crate) may_be_new: bool,
     pub(crate) standing: watch::Sender<Standing>,
 }
 
@@ -70,6 +71,7 @@ impl Enlistment {
         loop {
             let own = remembered(&self.raft).await?;
             let silent = match decide(self.this, &self.founders, &own, &others) {
+                Decision::Found if !self.may_be_new => return Err(EnlistError::NotNew),
                 Decision::Found => return Ok(Enlisted::Founder),
                 Decision::Join => {
                     self.lost.save(Lost::Nothing).await?;
