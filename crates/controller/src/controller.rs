@@ -24,7 +24,7 @@ use crate::raft::{
     wait_until,
 };
 use crate::service::{self, Contact, ServiceParts};
-use crate::standing::{self, Enlisted, Enlistment, Standing};
+use crate::standing::{self, Enlisted, Enlistment};
 use crate::status::{ControllerStatus, QuorumRole};
 
 /// How long the next founder waits for the one before to found the quorum.
@@ -59,8 +59,7 @@ impl Controller {
         options.validate()?;
         let (store, snapshots) = open(&options).await?;
         let reader = store.reader();
-        let (standing_sender, standing) =
-            standing::standing(Standing::at_start(store.is_new(), store.lost()));
+        let (standing_sender, standing) = standing::of(&store);
         let lost = store.lost_record()?;
         let (committed_sender, committed) = watch::channel(MetadataImage::empty());
         let machine = MetadataStateMachine::new(Arc::clone(&snapshots), committed_sender);

@@ -25,7 +25,7 @@ mod enlistment;
 
 use tokio::sync::watch;
 
-use crate::raft::{LogId, Lost};
+use crate::raft::{LogId, LogStore, Lost};
 
 pub(crate) use enlistment::{Enlisted, Enlistment, remembered_to_pb};
 
@@ -44,7 +44,7 @@ pub(crate) enum Standing {
 
 impl Standing {
     /// That of a node that has just started.
-    pub(crate) fn at_start(is_new: bool, lost: Lost) -> Self {
+    fn at_start(is_new: bool, lost: Lost) -> Self {
         match lost {
             _ if is_new => Self::Blank,
             Lost::Nothing => Self::Whole,
@@ -83,8 +83,8 @@ impl StandingWatch {
     }
 }
 
-/// A standing that changes, and its watch.
-pub(crate) fn standing(at_start: Standing) -> (watch::Sender<Standing>, StandingWatch) {
-    let (sender, receiver) = watch::channel(at_start);
+/// The standing of a node that starts on `store`, and its watch.
+pub(crate) fn of(store: &LogStore) -> (watch::Sender<Standing>, StandingWatch) {
+    let (sender, receiver) = watch::channel(Standing::at_start(store.is_new(), store.lost()));
     (sender, StandingWatch(receiver))
 }
