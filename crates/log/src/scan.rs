@@ -59,6 +59,8 @@ pub(crate) struct BatchScanner<'f> {
 impl<'f> BatchScanner<'f> {
     /// Enough to see the next header, for looking up single positions.
     pub(crate) const LOOKUP_BUFFER: usize = 1024;
+    /// For the checksum of one batch, most of which are smaller.
+    pub(crate) const CHECK_BUFFER: usize = 32 * 1024;
     /// For reading everything.
     pub(crate) const BULK_BUFFER: usize = 256 * 1024;
 
@@ -95,7 +97,8 @@ impl<'f> BatchScanner<'f> {
         let mut computed = 0;
         let mut at = batch.position + CRC_START as u64;
         while at < batch.end() {
-            let want = usize::try_from(batch.end() - at).unwrap_or(usize::MAX).min(self.buffer_capacity);
+            let piece = self.buffer_capacity.max(Self::CHECK_BUFFER);
+            let want = usize::try_from(batch.end() - at).unwrap_or(usize::MAX).min(piece);
             let bytes = self.bytes_at(at, want)?;
             if bytes.is_empty() {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
