@@ -15,7 +15,7 @@ use std::sync::Arc;
 use klamm_log::fs::{LogFs, RealFs};
 use klamm_log::{LogError, ManagerError};
 use klamm_metadata::{DirectoryId, Endpoint, FeatureRange, IncarnationId};
-use klamm_rpc::{ChannelPool, Deadline, NodeAddress, NodeIdentity};
+use klamm_rpc::{ChannelPool, Deadline, KnownQuorum, NodeAddress, NodeIdentity};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -41,6 +41,8 @@ pub struct BrokerOptions {
     pub config: BrokerConfig,
     /// Where controllers listen, at least one.
     pub quorum: Vec<NodeAddress>,
+    /// The quorum that this node belongs to, shared with its other parts.
+    pub known_quorum: KnownQuorum,
     /// `inter.broker.listener.name`: the listener at which brokers reach one another.
     pub inter_broker_listener: String,
     /// Where clients and brokers reach it, in the order in which they are told; at least one.
@@ -150,7 +152,8 @@ impl Broker {
         let clock = Clock::start();
         let dirs = open_dirs(fs, options.config.clone(), clock).await?;
         let directory = dirs.registration_id().ok_or(BrokerStartError::NoDirectoryId)?;
-        let identity = NodeIdentity::new(&options.config.cluster_id, options.config.node_id);
+        let identity = NodeIdentity::new(&options.config.cluster_id, options.config.node_id)
+            .of_quorum(options.known_quorum.clone());
         let client_config = ControllerClientConfig::new(identity.clone(), options.quorum.clone());
         let controller = ControllerClient::new(client_config, options.channels.clone());
         let metadata = Arc::new(MetadataCache::new());

@@ -32,7 +32,7 @@ const FOLLOWS_MAX: u32 = 3;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Settings of a [`ControllerClient`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct ControllerClientConfig {
     /// This node.
     pub identity: NodeIdentity,

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use klamm_metadata::{METADATA_VERSION, MetadataImage, MetadataRecord};
+use klamm_metadata::{METADATA_VERSION, MetadataImage, MetadataRecord, QUORUM_ID_LEVEL};
 use klamm_types::BrokerId;
+use klamm_types::QuorumId;
 
 use crate::{ControlConfig, ControlResult, Refusal, Refused};
 
@@ -104,18 +105,27 @@ impl<'a> FeatureControl<'a> {
         Self { image, config }
     }
 
-    /// The first facts of a new cluster: everything at the highest level of this binary. Nothing once
-    /// `metadata.version` has a level.
-    pub fn bootstrap(&self) -> ControlResult<()> {
-        if self.image.features.level(METADATA_VERSION) > 0 {
-            return ControlResult::atomic(Vec::new(), ());
+    /// The first facts of a new cluster: everything at the highest level of this binary, and `drawn` as the id of the
+    /// quorum, which nobody may have seen before. A quorum that has come to level 3 of `metadata.version` without an
+    /// id gets it; otherwise there is nothing to add.
+    pub fn bootstrap(&self, drawn: QuorumId) -> ControlResult<()> {
+        let mut level = self.image.features.level(METADATA_VERSION);
+        let mut records = Vec::new();
+        if level == 0 {
+            for range in &self.config.features {
+                if range.name == METADATA_VERSION {
+                    level = range.level_max;
+                }
+                records.push(MetadataRecord::FeatureLevelSet {
+                    name: range.name.clone(),
+                    level: range.level_max,
+                });
+            }
         }
-        let levels = self.config.features.iter();
-        let records = levels.map(|range| MetadataRecord::FeatureLevelSet {
-            name: range.name.clone(),
-            level: range.level_max,
-        });
-        ControlResult::atomic(records.collect(), ())
+        if self.image.quorum_id.is_none() && level >= QUORUM_ID_LEVEL {
+            records.push(MetadataRecord::QuorumFounded { id: drawn });
+        }
+        ControlResult::atomic(records, ())
     }
 
     /// Sets levels, all or none. The answer names the features whose level changes.

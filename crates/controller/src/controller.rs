@@ -24,7 +24,7 @@ use crate::raft::{
     wait_until,
 };
 use crate::service::{self, Contact, ServiceParts};
-use crate::standing::{self, Enlisted, Enlistment};
+use crate::standing::{self, Enlisted, Enlistment, Standing};
 use crate::status::{ControllerStatus, QuorumRole};
 
 /// How long the next founder waits for the one before to found the quorum.
@@ -63,14 +63,11 @@ impl Controller {
         let lost = store.lost_record()?;
         let (committed_sender, committed) = watch::channel(MetadataImage::empty());
         let machine = MetadataStateMachine::new(Arc::clone(&snapshots), committed_sender);
-        let identity = NodeIdentity::new(&options.cluster_id, options.node_id);
+        let identity = identity(&options);
         let dead_leader = Arc::new(DeadLeader::default());
         let transport = transport(&options, &identity, &dead_leader);
-        let config = Config { enable_elect: standing.get().may_stand(), ..raft_config(&options)? };
         let this = raft_id(options.node_id.0);
-        let raft = Raft::new(this, Arc::new(config), transport.clone(), store, machine).await;
-        let raft = raft.map_err(|error| StartError::Raft { reason: error.to_string() })?;
-
+        let raft = start_raft(&options, standing.get(), transport.clone(), (store, machine)).await?;
         let (status_sender, status) = watch::channel(ControllerStatus::NEW);
         let (stop, stopped) = watch::channel(false);
         let (handle, mailboxes) = ControllerHandle::new();
@@ -99,12 +96,15 @@ impl Controller {
             this,
             may_be_new: options.may_be_new,
             standing: standing_sender,
+            status: status_sender.clone(),
         };
         let parts = Parts { status: status_sender.clone() };
         let tasks = vec![
             parts.spawn("the active controller", active.run(mailboxes, stopped.clone())),
             parts.spawn("the watch on the leader", watch_task.run()),
             parts.spawn("the enlistment", enlist(enlistment, status_sender.clone())),
+            parts
+                .spawn("the quorum's id", settle(identity.clone(), committed.clone(), status_sender.clone())),
             parts.spawn("the status", report(raft.clone(), committed.clone(), status_sender.clone())),
             parts.spawn("the start", become_ready(raft.clone(), status_sender)),
         ];
@@ -209,6 +209,21 @@ fn open_store(
     Ok((store, Arc::new(snapshots)))
 }
 
+async fn start_raft(
+    options: &ControllerOptions,
+    standing: Standing,
+    transport: RaftTransport,
+    (store, machine): (LogStore, MetadataStateMachine),
+) -> Result<Raft, StartError> {
+    let (this, config) = (raft_id(options.node_id.0), Arc::new(raft_config(options, standing)?));
+    let raft = Raft::new(this, config, transport, store, machine).await;
+    raft.map_err(|error| StartError::Raft { reason: error.to_string() })
+}
+
+fn identity(options: &ControllerOptions) -> NodeIdentity {
+    NodeIdentity::new(&options.cluster_id, options.node_id).of_quorum(options.quorum.clone())
+}
+
 /// A node id as Raft has it. Options with a negative one do not get here.
 fn raft_id(node_id: i32) -> u64 {
     u64::from(node_id.unsigned_abs())
@@ -257,7 +272,7 @@ fn active_settings(options: &ControllerOptions) -> ActiveSettings {
     }
 }
 
-fn raft_config(options: &ControllerOptions) -> Result<Config, StartError> {
+fn raft_config(options: &ControllerOptions, standing: Standing) -> Result<Config, StartError> {
     let RaftTiming { heartbeat_interval_ms, election_timeout_min_ms, election_timeout_max_ms } =
         options.timing;
     let config = Config {
@@ -265,6 +280,7 @@ fn raft_config(options: &ControllerOptions) -> Result<Config, StartError> {
         heartbeat_interval: u64::from(heartbeat_interval_ms),
         election_timeout_min: u64::from(election_timeout_min_ms),
         election_timeout_max: u64::from(election_timeout_max_ms),
+        enable_elect: standing.may_stand(),
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
         // A follower that comes back with less than it had acknowledged is sent everything again. To go on with what is
@@ -304,6 +320,24 @@ async fn found(raft: Raft, founders: BTreeMap<u64, ControllerNode>, this: u64) {
     }
 }
 
+/// Learns from what is committed which quorum this is. A node of another one must not go on.
+async fn settle(
+    identity: NodeIdentity,
+    mut committed: watch::Receiver<MetadataImage>,
+    status: watch::Sender<ControllerStatus>,
+) {
+    // An error means that the state machine is gone, which is noticed elsewhere.
+    let Ok(quorum) = committed.wait_for(|image| image.quorum_id.is_some()).await.map(|image| image.quorum_id)
+    else {
+        return;
+    };
+    if let Some(Err(foreign)) = quorum.map(|quorum| identity.quorum().settle(quorum)) {
+        status.send_modify(|status| {
+            status.failure.get_or_insert_with(|| foreign.to_string());
+        });
+    }
+}
+
 /// Keeps the status up to date, until Raft stops.
 async fn report(
     raft: Raft,
@@ -329,6 +363,7 @@ async fn report(
                 let next = ControllerStatus {
                     is_active: known.is_active,
                     is_ready: known.is_ready,
+                    awaited: known.awaited.clone(),
                     failure,
                     ..next
                 };

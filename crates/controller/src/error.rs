@@ -54,7 +54,7 @@ pub(crate) enum EnlistError {
     },
     /// The node is not new, and yet nobody remembers a quorum.
     #[error(
-        "the metadata log is empty and no controller has another one, but this node holds partitions: the metadata is lost, or its directory is not mounted; restore it, or move the partitions away to begin anew"
+        "the metadata log is empty and no controller has another one, but this node holds partitions or belongs to a quorum (quorum.id in meta.properties): the metadata is lost, or its directory is not mounted; restore it, or move partitions and meta.properties away to begin anew"
     )]
     NotNew,
     /// Raft knows of a newer vote than all the others do. A bug.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use klamm_control::{ConfigSchema, ControlConfig, ControlConfigError};
 use klamm_log::LogDir;
-use klamm_rpc::{ChannelPool, NodeAddress};
+use klamm_rpc::{ChannelPool, KnownQuorum, NodeAddress};
 use klamm_types::BrokerId;
 
 /// A controller that votes from the first start of the cluster on: one element of `controller.quorum.voters`.
@@ -73,6 +73,8 @@ pub struct ControllerOptions {
     pub voters: Vec<Voter>,
     /// `metadata.log.dir`. The controller opens its log in it before other logs of the directory may be opened.
     pub log_dir: Arc<LogDir>,
+    /// The quorum that this node belongs to, shared with its other parts. Default: none yet.
+    pub quorum: KnownQuorum,
     /// Whether this node may be new: false if it holds what only a member of a quorum can have, such as partitions. It
     /// then founds none, even if nobody remembers one. Default true.
     pub may_be_new: bool,
@@ -164,6 +166,7 @@ impl ControllerOptions {
             node_id,
             voters,
             log_dir,
+            quorum: KnownQuorum::default(),
             may_be_new: true,
             control: ControlConfig::default(),
             schema,

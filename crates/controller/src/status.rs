@@ -31,6 +31,9 @@ pub struct ControllerStatus {
     pub is_active: bool,
     /// It has caught up with what the quorum had committed when it started, and so serves metadata.
     pub is_ready: bool,
+    /// Controllers that have to say what they remember before this one votes, as `ID@HOST:PORT`: it is new, or has
+    /// forgotten something. Empty once it takes part.
+    pub awaited: Vec<String>,
     /// It has stopped for good, and why: the node has to stop too.
     pub failure: Option<String>,
 }
@@ -43,6 +46,7 @@ impl ControllerStatus {
         committed_end_offset: Offset::ZERO,
         is_active: false,
         is_ready: false,
+        awaited: Vec::new(),
         failure: None,
     };
 }

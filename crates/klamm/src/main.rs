@@ -43,7 +43,14 @@ fn main() -> ExitCode {
 }
 
 fn server(args: ServerArgs) -> ExitCode {
-    let variables = if args.ignore_environment { Vec::new() } else { variables() };
+    let variables = if args.ignore_environment { Ok(Vec::new()) } else { variables() };
+    let variables = match variables {
+        Ok(variables) => variables,
+        Err(name) => {
+            complain(&format!("variable {name}: its value is not UTF-8 text; set it anew"));
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
     let is_said = variables.iter().any(|(name, _)| klamm_node::property_of_variable(name).is_some());
     let file = args.config.or(args.fallback_config.filter(|_| !is_said));
     let sources = Sources { file, variables, overrides: args.overrides };
@@ -70,12 +77,21 @@ fn health(args: &HealthArgs) -> ExitCode {
     }
 }
 
-/// The variables that are text; no setting is anything else.
-fn variables() -> Vec<(String, String)> {
-    let as_text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    std::env::vars_os().filter_map(as_text).collect()
+/// The variables with a name that is text, as that of every setting is; or the name of one that is meant for this
+/// program and has a value that is no text.
+fn variables() -> Result<Vec<(String, String)>, String> {
+    let mut variables = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => variables.push((name, value)),
+            Err(_) if name == "CLUSTER_ID" || klamm_node::property_of_variable(&name).is_some() => {
+                return Err(name);
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(variables)
 }
 
 /// One line on standard error. If nobody reads it, nothing can be done.

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use klamm_pb::metadata::v1 as pb;
 use klamm_types::{
-    BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, PartitionId, ProducerId, TopicId, TopicName,
-    TopicNameError,
+    BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, PartitionId, ProducerId, QuorumId, TopicId,
+    TopicName, TopicNameError,
 };
 use prost::Message;
 
@@ -153,6 +153,9 @@ fn to_envelope(record: &MetadataRecord) -> pb::RecordEnvelope {
             };
             (T::ProducerIdsAllocated, message.encode_to_vec())
         }
+        MetadataRecord::QuorumFounded { id } => {
+            (T::QuorumFounded, pb::QuorumFounded { quorum_id: to_bytes(id.0) }.encode_to_vec())
+        }
     };
     pb::RecordEnvelope { r#type: record_type.into(), version: version_of(record), payload: payload.into() }
 }
@@ -224,6 +227,10 @@ fn from_payload(record_type: pb::RecordType, payload: Bytes) -> Result<MetadataR
                 epoch: BrokerEpoch(message.broker_epoch),
                 end: ProducerId(not_negative("producer_id_end", message.producer_id_end)?),
             })
+        }
+        T::QuorumFounded => {
+            let message: pb::QuorumFounded = decode("quorum founded", payload)?;
+            Ok(MetadataRecord::QuorumFounded { id: QuorumId(identity("quorum_id", &message.quorum_id)?) })
         }
     }
 }

@@ -172,6 +172,7 @@ fn record() -> impl Strategy<Value = MetadataRecord> {
                 end: ProducerId(end),
             }
         }),
+        any::<[u8; 16]>().prop_map(|id| MetadataRecord::QuorumFounded { id: QuorumId(id) }),
     ]
 }
 
@@ -394,6 +395,10 @@ fn encoded_records_stay_as_they_are() {
                 epoch: BrokerEpoch(7),
                 end: ProducerId(1_000),
             },
+        ),
+        (
+            "080b1001 1a12 0a1004040404040404040404040404040404",
+            MetadataRecord::QuorumFounded { id: QuorumId([4; 16]) },
         ),
     ]
     .into_iter()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use klamm_types::{BrokerEpoch, BrokerId, PartitionId, ProducerId, TopicId, TopicName};
+use klamm_types::{BrokerEpoch, BrokerId, PartitionId, ProducerId, QuorumId, TopicId, TopicName};
 
 use crate::image::TopicImage;
 use crate::{
@@ -104,6 +104,14 @@ pub enum ReplayError {
         found: ProducerId,
         /// The end before it.
         known: ProducerId,
+    },
+    /// The quorum has an id already.
+    #[error("the quorum is {known} and cannot become {found}")]
+    QuorumId {
+        /// The id in the fact.
+        found: QuorumId,
+        /// The id before it.
+        known: QuorumId,
     },
 }
 
@@ -216,6 +224,10 @@ impl MetadataDelta {
                 self.image.producer_ids.allocate(*broker, *epoch, *end)?;
                 self.producer_ids = true;
             }
+            MetadataRecord::QuorumFounded { id } => match self.image.quorum_id {
+                Some(known) => return Err(ReplayError::QuorumId { found: *id, known }),
+                None => self.image.quorum_id = Some(*id),
+            },
         }
         Ok(())
     }

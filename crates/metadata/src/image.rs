@@ -9,9 +9,10 @@ mod topics;
 pub use cluster::ClusterImage;
 pub use configs::ConfigurationsImage;
 pub use features::{
-    FeaturesImage, METADATA_VERSION, METADATA_VERSION_LEVELS, UNCLEAN_EPOCH_LEVEL, supported_features,
+    FeaturesImage, METADATA_VERSION, METADATA_VERSION_LEVELS, QUORUM_ID_LEVEL, UNCLEAN_EPOCH_LEVEL,
+    supported_features,
 };
-use klamm_types::Offset;
+use klamm_types::{Offset, QuorumId};
 pub use producer_ids::ProducerIdsImage;
 pub(crate) use topics::EpochPair;
 pub use topics::{BrokerLoad, TopicImage, TopicsImage};
@@ -54,6 +55,8 @@ pub struct MetadataImage {
     pub features: FeaturesImage,
     /// Producer ids given away.
     pub producer_ids: ProducerIdsImage,
+    /// Which quorum this is; `None` only before its first facts, or below level 3 of `metadata.version`.
+    pub quorum_id: Option<QuorumId>,
 }
 
 impl MetadataImage {

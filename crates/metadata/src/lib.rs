@@ -32,8 +32,8 @@ pub use convert::{
 pub use delta::{MetadataDelta, PartitionStep, ReplayError};
 pub use image::{
     BrokerLoad, ClusterImage, ConfigurationsImage, FeaturesImage, METADATA_VERSION, METADATA_VERSION_LEVELS,
-    MetadataImage, MetadataProvenance, ProducerIdsImage, TopicImage, TopicsImage, UNCLEAN_EPOCH_LEVEL,
-    supported_features,
+    MetadataImage, MetadataProvenance, ProducerIdsImage, QUORUM_ID_LEVEL, TopicImage, TopicsImage,
+    UNCLEAN_EPOCH_LEVEL, supported_features,
 };
 pub use local_changes::{DeletedReplica, LocalReplicaChanges, ReplicaChange};
 pub use partition::{LeaderRecovery, PartitionError, PartitionRegistration};

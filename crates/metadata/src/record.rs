@@ -1,7 +1,7 @@
 //! The facts of the metadata log.
 
 use klamm_types::{
-    BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, PartitionId, ProducerId, TopicId, TopicName,
+    BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, PartitionId, ProducerId, QuorumId, TopicId, TopicName,
 };
 
 use crate::{BrokerRegistration, LeaderRecovery, PartitionRegistration};
@@ -67,6 +67,11 @@ pub enum MetadataRecord {
         epoch: BrokerEpoch,
         /// Exclusive end.
         end: ProducerId,
+    },
+    /// The quorum has an id, once and for all.
+    QuorumFounded {
+        /// The id.
+        id: QuorumId,
     },
 }
 

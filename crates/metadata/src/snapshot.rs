@@ -79,7 +79,8 @@ pub fn snapshot_records(image: &MetadataImage) -> impl Iterator<Item = MetadataR
     let producer_ids = image.producer_ids.newest();
     let producer_ids =
         producer_ids.map(|(broker, epoch, end)| MetadataRecord::ProducerIdsAllocated { broker, epoch, end });
-    features.chain(brokers).chain(topics).chain(configs).chain(producer_ids)
+    let quorum = image.quorum_id.map(|id| MetadataRecord::QuorumFounded { id });
+    features.chain(quorum).chain(brokers).chain(topics).chain(configs).chain(producer_ids)
 }
 
 /// Writes an image as encoded [`pb::SnapshotPart`]s, one at a time, so that a large image needs no large buffer.

@@ -10,7 +10,7 @@ use klamm_broker::lifecycle::BrokerPhase;
 use klamm_kafka_api::Front;
 use klamm_log::fs::LogFs;
 use klamm_metadata::{Endpoint, IncarnationId, SecurityProtocol};
-use klamm_rpc::{ChannelPool, Deadline, NodeAddress};
+use klamm_rpc::{ChannelPool, Deadline, KnownQuorum, NodeAddress};
 use tokio::runtime::Handle;
 
 use crate::client_listeners::{BoundSockets, ServedListeners};
@@ -38,6 +38,8 @@ pub(crate) struct BrokerStart<'a> {
     pub(crate) config: &'a NodeConfig,
     pub(crate) derived: &'a DerivedSettings,
     pub(crate) cluster_id: &'a str,
+    /// The quorum that this node belongs to.
+    pub(crate) known_quorum: KnownQuorum,
     pub(crate) fs: Arc<dyn LogFs>,
     pub(crate) runtimes: Runtimes,
     pub(crate) telemetry: Arc<Telemetry>,
@@ -64,11 +66,21 @@ impl BrokerRole {
     /// Binds the listeners, opens the logs, and starts to register; clients are not served yet. To be called on the
     /// data runtime.
     pub(crate) async fn start(start: BrokerStart<'_>) -> Result<Self, NodeError> {
-        let BrokerStart { config, derived, cluster_id, fs, runtimes, telemetry, open_files_max } = start;
+        let BrokerStart {
+            config,
+            derived,
+            cluster_id,
+            known_quorum,
+            fs,
+            runtimes,
+            telemetry,
+            open_files_max,
+        } = start;
         let bound = BoundSockets::bind(config, derived.front.listen_backlog).await?;
         let options = BrokerOptions {
             config: derived::broker(config, cluster_id, open_files_max),
             quorum: quorum(config),
+            known_quorum,
             inter_broker_listener: config.listeners.inter_broker.clone(),
             endpoints: endpoints(config, &bound),
             rack: config.rack.clone(),

@@ -9,7 +9,7 @@ use klamm_controller::{Controller, ControllerOptions, ControllerStatus, Voter};
 use klamm_log::fs::LogFs;
 use klamm_log::{FileCache, LogDir};
 use klamm_rpc::{
-    ChannelPool, Deadline, LineBudget, NodeAddress, Protocol, ServerConfig, first_bytes, likely_protocol,
+    Deadline, KnownQuorum, LineBudget, NodeAddress, Protocol, ServerConfig, first_bytes, likely_protocol,
     serve,
 };
 use klamm_types::BrokerId;
@@ -54,9 +54,8 @@ impl ControllerRole {
     pub(crate) async fn start(
         config: &NodeConfig,
         derived: &DerivedSettings,
-        cluster_id: &str,
+        (cluster_id, known_quorum): (&str, KnownQuorum),
         fs: Arc<dyn LogFs>,
-        channels: ChannelPool,
     ) -> Result<Self, NodeError> {
         let mut sockets = Vec::new();
         for endpoint in &config.listeners.controller {
@@ -75,7 +74,7 @@ impl ControllerRole {
         options.may_be_new = may_be_new;
         options.control = derived.control.clone();
         options.timing = derived.timing;
-        options.channels = channels;
+        options.quorum = known_quorum;
         options.leader_rebalance_enabled = settings.boolean("auto.leader.rebalance.enable");
         let controller = Controller::start(options).await?;
         let (stop, stopped) = watch::channel(false);

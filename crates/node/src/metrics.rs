@@ -112,6 +112,9 @@ impl NodeView for Observed {
                 status.leader.as_ref().map_or_else(|| "nobody".to_owned(), |at| at.node_id.to_string());
             let term = status.term;
             lines.push(format!("controller: {:?}, led by {leader} in term {term}", status.role));
+            if !status.awaited.is_empty() {
+                lines.push(format!("controller: waits for {}", status.awaited.join(",")));
+            }
         }
         if let Some(view) = &parts.broker {
             let state = view.broker.lifecycle().state();

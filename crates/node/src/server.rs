@@ -8,7 +8,7 @@ use std::time::Duration;
 use klamm_broker::broker::{Broker, BrokerFailure};
 use klamm_broker::controller_client::ControllerError;
 use klamm_log::fs::{LogFs, RealFs};
-use klamm_rpc::{ChannelPool, Deadline, RpcError};
+use klamm_rpc::{Deadline, KnownQuorum, RpcError};
 use klamm_types::BrokerEpoch;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -24,7 +24,7 @@ use crate::node_config::NodeConfig;
 use crate::resolve::resolve;
 use crate::signals::stop_reason;
 use crate::sources::{LoadedSettings, Sources};
-use crate::storage::{StoredIdentity, format_directories, take_back};
+use crate::storage::{StoredIdentity, format_directories, keep_quorum, take_back};
 use crate::telemetry::{Levels, Telemetry};
 
 /// Threads for the quorum, the broker's session and the admin listener. They have little to do, and must never wait
@@ -80,6 +80,7 @@ pub fn run(sources: &Sources, options: ServerOptions) -> Result<(), NodeError> {
     let node = Node {
         config,
         derived,
+        quorum: KnownQuorum::new(identity.quorum_id),
         identity,
         fs: Arc::clone(&fs),
         telemetry,
@@ -170,6 +171,8 @@ struct Node {
     config: NodeConfig,
     derived: DerivedSettings,
     identity: StoredIdentity,
+    /// The quorum that it belongs to.
+    quorum: KnownQuorum,
     fs: Arc<dyn LogFs>,
     telemetry: Arc<Telemetry>,
     runtimes: Runtimes,
@@ -301,10 +304,11 @@ impl Node {
 
     async fn start(&self, started: &mut Started) -> Result<(), NodeError> {
         let cluster_id = &self.identity.cluster_id;
+        self.keep_quorum();
         if self.config.roles.controller {
-            let (fs, channels) = (self.fs.clone(), ChannelPool::default());
+            let belongs = (cluster_id.as_str(), self.quorum.clone());
             let controller =
-                ControllerRole::start(&self.config, &self.derived, cluster_id, fs, channels).await?;
+                ControllerRole::start(&self.config, &self.derived, belongs, self.fs.clone()).await?;
             tracing::info!(addresses = ?controller.addresses(), "the controller takes part in the quorum");
             self.observed.set_controller(controller.status());
             started.controller = Some(controller);
@@ -318,16 +322,28 @@ impl Node {
         Ok(())
     }
 
+    /// Has the directories name the quorum as soon as this node belongs to one.
+    fn keep_quorum(&self) {
+        let (quorum, config, fs) = (self.quorum.clone(), self.config.clone(), self.fs.clone());
+        tokio::spawn(async move {
+            let quorum_id = quorum.settled().await;
+            // It ends early only with the runtime.
+            let _ = tokio::task::spawn_blocking(move || keep_quorum(&*fs, &config, quorum_id)).await;
+        });
+    }
+
     /// The parts of a broker spawn their tasks where they are made: on the data runtime.
     async fn start_broker(&self) -> Result<BrokerRole, NodeError> {
         let (config, derived) = (self.config.clone(), self.derived.clone());
         let (cluster_id, fs) = (self.identity.cluster_id.clone(), self.fs.clone());
+        let known_quorum = self.quorum.clone();
         let (runtimes, telemetry) = (self.runtimes.clone(), self.telemetry.clone());
         let starting = self.runtimes.data.spawn(async move {
             let start = BrokerStart {
                 config: &config,
                 derived: &derived,
                 cluster_id: &cluster_id,
+                known_quorum,
                 fs,
                 runtimes,
                 telemetry,

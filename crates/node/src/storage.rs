@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use klamm_log::checkpoint::MetaProperties;
 use klamm_log::fs::LogFs;
 use klamm_log::{LogError, METADATA_DIR};
-use klamm_types::BrokerId;
+use klamm_types::{BrokerId, QuorumId};
 use uuid::Uuid;
 
 use crate::node_config::NodeConfig;
@@ -51,6 +51,16 @@ pub enum StorageError {
         /// The directory.
         path: PathBuf,
     },
+    /// Directories that belong to different quorums: they cannot be of one node.
+    #[error("{path} belongs to quorum {theirs}, and another directory of this node to {ours}: one of them was written by a cluster that was founded anew; take it out of log.dirs", path = path.display())]
+    OfAnotherQuorum {
+        /// The directory.
+        path: PathBuf,
+        /// Its quorum.
+        theirs: QuorumId,
+        /// The quorum of the others.
+        ours: QuorumId,
+    },
     /// Nobody said which cluster this is, and others must agree on it.
     #[error(
         "the id of the cluster is missing: set the variable CLUSTER_ID (or klamm.cluster.id) to the same value on every node, for example CLUSTER_ID={example}"
@@ -76,6 +86,8 @@ pub struct StoredIdentity {
     pub cluster_id: String,
     /// The directory of the metadata log.
     pub metadata_directory_id: Uuid,
+    /// The quorum whose metadata the node has taken, if it has.
+    pub quorum_id: Option<QuorumId>,
     /// Directories that were made or formatted now.
     pub formatted: Vec<PathBuf>,
 }
@@ -98,10 +110,9 @@ pub fn random_cluster_id() -> String {
 /// reports it as failed.
 pub fn format_directories(fs: &dyn LogFs, config: &NodeConfig) -> Result<StoredIdentity, StorageError> {
     let metadata_dir = config.metadata_dir.as_path();
-    let dirs: BTreeSet<&Path> = config.log_dirs.iter().map(PathBuf::as_path).chain([metadata_dir]).collect();
     let mut known = Vec::new();
     let mut failed = Vec::new();
-    for dir in dirs {
+    for dir in directories(config) {
         match read(fs, dir) {
             Ok(properties) => known.push((dir, properties)),
             Err(source) if dir == metadata_dir && config.roles.controller => {
@@ -123,14 +134,15 @@ pub fn format_directories(fs: &dyn LogFs, config: &NodeConfig) -> Result<StoredI
         }
     }
     let cluster_id = cluster_id(config, &known)?;
+    let quorum_id = quorum_id(&known)?;
     let mut identity =
-        StoredIdentity { cluster_id, metadata_directory_id: Uuid::nil(), formatted: Vec::new() };
+        StoredIdentity { cluster_id, metadata_directory_id: Uuid::nil(), quorum_id, formatted: Vec::new() };
     for (dir, properties) in known {
         let properties = match properties {
             Some(properties) => properties,
             None => {
                 identity.formatted.push(dir.to_owned());
-                format(fs, config, dir, &identity.cluster_id)?
+                format(fs, config, dir, &identity)?
             }
         };
         if dir == metadata_dir {
@@ -155,6 +167,22 @@ pub(crate) fn take_back(fs: &dyn LogFs, formatted: &[PathBuf]) {
     }
 }
 
+/// Writes into every directory of the node that lacks it to which quorum the node belongs.
+pub(crate) fn keep_quorum(fs: &dyn LogFs, config: &NodeConfig, quorum_id: QuorumId) {
+    for dir in directories(config) {
+        let kept = MetaProperties::read(fs, dir).and_then(|found| match found {
+            Some(found) if found.quorum_id.is_none() => {
+                MetaProperties { quorum_id: Some(quorum_id), ..found }.write(fs, dir)
+            }
+            _ => Ok(()),
+        });
+        if let Err(error) = kept {
+            // The next start tries again; a directory that has failed is told of elsewhere.
+            tracing::warn!(dir = %dir.display(), %error, "cannot keep the id of the quorum");
+        }
+    }
+}
+
 /// Where the controller keeps its log: apart from the partitions.
 #[must_use]
 pub fn controller_dir(config: &NodeConfig) -> PathBuf {
@@ -172,14 +200,36 @@ fn format(
     fs: &dyn LogFs,
     config: &NodeConfig,
     dir: &Path,
-    cluster_id: &str,
+    identity: &StoredIdentity,
 ) -> Result<MetaProperties, StorageError> {
-    let directory_id = Uuid::new_v4();
-    let properties =
-        MetaProperties { cluster_id: cluster_id.to_owned(), node_id: config.node_id, directory_id };
+    let properties = MetaProperties {
+        cluster_id: identity.cluster_id.clone(),
+        node_id: config.node_id,
+        directory_id: Uuid::new_v4(),
+        quorum_id: identity.quorum_id,
+    };
     let written = properties.write(fs, dir);
     written.map_err(|source| StorageError::Unusable { path: dir.to_owned(), source })?;
     Ok(properties)
+}
+
+/// All directories of the node, each once.
+fn directories(config: &NodeConfig) -> BTreeSet<&Path> {
+    let dirs = config.log_dirs.iter().map(PathBuf::as_path);
+    dirs.chain([config.metadata_dir.as_path()]).collect()
+}
+
+/// The quorum of the directories, which must be one.
+fn quorum_id(known: &[(&Path, Option<MetaProperties>)]) -> Result<Option<QuorumId>, StorageError> {
+    let mut ours = None;
+    for (dir, properties) in known {
+        let Some(theirs) = properties.as_ref().and_then(|properties| properties.quorum_id) else { continue };
+        let ours = *ours.get_or_insert(theirs);
+        if ours != theirs {
+            return Err(StorageError::OfAnotherQuorum { path: (*dir).to_owned(), theirs, ours });
+        }
+    }
+    Ok(ours)
 }
 
 /// The id that was given, or that of the directories; a new one only for a cluster of one node.

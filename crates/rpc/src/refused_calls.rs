@@ -78,9 +78,8 @@ const fn is_malformed(code: Code) -> Option<bool> {
         Code::InvalidArgument
         | Code::OutOfRange
         | Code::Unimplemented
-        | Code::Internal
-        | Code::DataLoss => Some(true),
-        Code::PermissionDenied | Code::Unauthenticated | Code::NotFound => Some(false),
+        | Code::Internal => Some(true),
+        Code::PermissionDenied | Code::Unauthenticated | Code::NotFound | Code::DataLoss => Some(false),
         Code::Ok
         | Code::Cancelled
         // What a broken connection is to its service.

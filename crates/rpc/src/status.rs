@@ -5,7 +5,7 @@ use std::error::Error;
 
 use bytes::Bytes;
 use klamm_pb::controller::v1::ControllerHint;
-use klamm_types::BrokerId;
+use klamm_types::{BrokerId, QuorumId};
 use prost::Message;
 use tonic::{Code, ConnectError, Status};
 
@@ -39,6 +39,13 @@ pub enum RpcError {
     #[error("foreign cluster: {message}")]
     ForeignCluster {
         /// Both clusters.
+        message: String,
+    },
+    /// The quorum of one of the two was founded apart from that of the other. Nothing was executed. Another node may
+    /// still be of the right one.
+    #[error("foreign quorum: {message}")]
+    ForeignQuorum {
+        /// Both quorums.
         message: String,
     },
     /// The address is that of another node. Nothing was executed.
@@ -88,6 +95,7 @@ impl RpcError {
             | Self::Lost { .. }
             | Self::TimedOut
             | Self::NotActiveController { .. }
+            | Self::ForeignQuorum { .. }
             | Self::WrongNode { .. }
             | Self::Overloaded { .. }
             | Self::Failed { .. } => true,
@@ -106,6 +114,7 @@ impl RpcError {
             Self::Unreachable { .. }
             | Self::NotActiveController { .. }
             | Self::ForeignCluster { .. }
+            | Self::ForeignQuorum { .. }
             | Self::WrongNode { .. }
             | Self::Overloaded { .. }
             | Self::Invalid { .. }
@@ -133,18 +142,16 @@ impl From<Status> for RpcError {
             Code::DeadlineExceeded | Code::Cancelled => Self::TimedOut,
             Code::FailedPrecondition => Self::NotActiveController { hint: hint_from(status.details()) },
             Code::PermissionDenied | Code::Unauthenticated => Self::ForeignCluster { message },
+            Code::DataLoss => Self::ForeignQuorum { message },
             Code::NotFound => Self::WrongNode { message },
             Code::OutOfRange => Self::TooLong { message },
             Code::ResourceExhausted => Self::Overloaded { message },
             Code::InvalidArgument => Self::Invalid { message },
             Code::Unimplemented => Self::Unsupported { message },
             Code::Unavailable => Self::Lost { reason: message },
-            Code::Ok
-            | Code::Unknown
-            | Code::AlreadyExists
-            | Code::Aborted
-            | Code::Internal
-            | Code::DataLoss => Self::Failed { message },
+            Code::Ok | Code::Unknown | Code::AlreadyExists | Code::Aborted | Code::Internal => {
+                Self::Failed { message }
+            }
         }
     }
 }
@@ -213,6 +220,15 @@ pub fn foreign_cluster(theirs: &str, ours: &str) -> Status {
     // What a stranger sends is echoed no longer than a cluster id is.
     let theirs: String = theirs.chars().take(64).collect();
     Status::permission_denied(format!("this is cluster {ours}, not {theirs:?}"))
+}
+
+/// The status with which a caller is refused whose metadata is that of another quorum: one of the two was founded anew,
+/// with the metadata of the other lost or out of reach.
+#[must_use]
+pub fn foreign_quorum(theirs: QuorumId, ours: QuorumId) -> Status {
+    Status::data_loss(format!(
+        "this node is of quorum {ours}, and the caller of {theirs}: one of them was founded without what the other knows"
+    ))
 }
 
 /// The status with which a call that is meant for another node is refused.

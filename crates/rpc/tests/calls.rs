@@ -109,7 +109,7 @@ impl Node {
 }
 
 fn caller(cluster_id: &str) -> Option<pb::Caller> {
-    Some(pb::Caller { cluster_id: cluster_id.to_owned(), node_id: 2 })
+    Some(pb::Caller { cluster_id: cluster_id.to_owned(), node_id: 2, ..pb::Caller::default() })
 }
 
 /// Asks for a block of producer ids; the answer has the epoch as its first id.

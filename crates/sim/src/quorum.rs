@@ -8,7 +8,9 @@ use klamm_control::{
 };
 use klamm_metadata::{ConfigResource, MetadataDelta, MetadataImage, MetadataProvenance, MetadataRecord};
 use klamm_replica as replica;
-use klamm_types::{BrokerEpoch, BrokerId, Offset, PartitionId, Timestamp, TopicName, TopicPartition};
+use klamm_types::{
+    BrokerEpoch, BrokerId, Offset, PartitionId, QuorumId, Timestamp, TopicName, TopicPartition,
+};
 
 use crate::chance::Chance;
 use crate::message::{Address, Life, Message};
@@ -77,7 +79,7 @@ impl Quorum {
             term: 1,
             active: true,
         };
-        let bootstrap = FeatureControl::new(&quorum.latest(), &quorum.config).bootstrap();
+        let bootstrap = FeatureControl::new(&quorum.latest(), &quorum.config).bootstrap(QuorumId([1; 16]));
         quorum.append(bootstrap);
         quorum.committed = quorum.images.len();
         quorum

@@ -47,6 +47,33 @@ impl ProducerId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub [u8; 16]);
 
+/// Which quorum of controllers: 128 bits drawn when it was founded, so that one founded anew, with the metadata of the
+/// former lost, is another one, though its terms and offsets look alike.
+///
+/// Its text form is that of a [`TopicId`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuorumId(pub [u8; 16]);
+
+impl fmt::Display for QuorumId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        TopicId(self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for QuorumId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QuorumId({self})")
+    }
+}
+
+impl FromStr for QuorumId {
+    type Err = TopicIdError;
+
+    fn from_str(text: &str) -> Result<Self, TopicIdError> {
+        text.parse().map(|TopicId(bits)| Self(bits))
+    }
+}
+
 /// A text that is no [`TopicId`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopicIdError {

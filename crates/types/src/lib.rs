@@ -18,7 +18,7 @@ mod time;
 mod topic;
 
 pub use epoch::{BrokerEpoch, CoordinatorEpoch, LeaderEpoch, PartitionEpoch, ProducerEpoch};
-pub use ids::{BrokerId, PartitionId, ProducerId, TopicId, TopicIdError};
+pub use ids::{BrokerId, PartitionId, ProducerId, QuorumId, TopicId, TopicIdError};
 pub use leader_epochs::{EpochEndOffset, EpochEntry, EpochOrderError, LeaderEpochCache};
 pub use offset::Offset;
 pub use time::Timestamp;

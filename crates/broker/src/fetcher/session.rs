@@ -192,6 +192,7 @@ impl StreamError {
                 | RpcError::Failed { .. } => true,
                 RpcError::NotActiveController { .. }
                 | RpcError::ForeignCluster { .. }
+                | RpcError::ForeignQuorum { .. }
                 | RpcError::WrongNode { .. }
                 | RpcError::Overloaded { .. }
                 | RpcError::Invalid { .. }

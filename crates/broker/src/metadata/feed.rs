@@ -11,6 +11,7 @@ use klamm_metadata::{
     SnapshotReader, from_batch,
 };
 use klamm_pb::metadata::v1 as pb;
+use klamm_rpc::ForeignQuorum;
 use klamm_types::Offset;
 
 /// Why the feed cannot be followed further.
@@ -54,6 +55,9 @@ pub enum FeedError {
         /// Why.
         source: ReplayError,
     },
+    /// The metadata is that of another quorum than this node belongs to.
+    #[error("the feed is of a foreign quorum")]
+    Quorum(#[from] ForeignQuorum),
 }
 
 impl FeedError {
@@ -62,7 +66,7 @@ impl FeedError {
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         match self {
-            Self::Entry { .. } | Self::Replay { .. } => true,
+            Self::Entry { .. } | Self::Replay { .. } | Self::Quorum(_) => true,
             Self::Snapshot(error) => match error {
                 SnapshotError::UnknownVersion { .. }
                 | SnapshotError::Record(_)

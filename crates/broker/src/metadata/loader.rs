@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use klamm_pb::metadata::v1 as pb;
 use klamm_rpc::stubs::metadata::v1::metadata_feed_client::MetadataFeedClient;
-use klamm_rpc::{Backoff, Deadline, Lane, LineBudget, NodeAddress, RpcError};
+use klamm_rpc::{Backoff, Deadline, KnownQuorum, Lane, LineBudget, NodeAddress, RpcError};
 use klamm_types::Offset;
 use tonic::Streaming;
 use tonic::transport::Channel;
@@ -25,6 +25,8 @@ const EVENT_BYTES_MAX: u32 = 4 << 20;
 /// Between two lines that say who is followed. Of controllers that stop, or are out of touch with their quorum, several
 /// may be followed in turn, each for a moment.
 const TOLD_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two lines about controllers of another quorum.
+const FOREIGN_INTERVAL: Duration = Duration::from_secs(30);
 /// How many records are replayed without a change of thread: some tens of microseconds of work.
 const INLINE_RECORDS_MAX: usize = 64;
 
@@ -51,12 +53,16 @@ pub struct MetadataLoader {
 /// What a stream feeds.
 #[derive(Debug)]
 struct Follower {
+    /// The quorum that this node belongs to.
+    quorum: KnownQuorum,
     cache: Arc<MetadataCache>,
     feed: Feed,
     publishers: Vec<Box<dyn MetadataPublisher>>,
     /// Who was last said to be followed.
     told: Option<NodeAddress>,
     budget: LineBudget,
+    /// For controllers of another quorum.
+    foreign: LineBudget,
 }
 
 enum Ended {
@@ -73,8 +79,12 @@ impl MetadataLoader {
     #[must_use]
     pub fn new(client: ControllerClient, cache: Arc<MetadataCache>) -> Self {
         let feed = Feed::new(cache.image());
-        let budget = LineBudget::new(TOLD_INTERVAL);
-        Self { client, follower: Follower { cache, feed, publishers: Vec::new(), told: None, budget } }
+        let (budget, foreign) = (LineBudget::new(TOLD_INTERVAL), LineBudget::new(FOREIGN_INTERVAL));
+        let quorum = client.identity().quorum().clone();
+        Self {
+            client,
+            follower: Follower { quorum, cache, feed, publishers: Vec::new(), told: None, budget, foreign },
+        }
     }
 
     /// The same, with one more publisher after those that it has.
@@ -119,6 +129,15 @@ impl MetadataLoader {
                 Ended::Senseless(error) => {
                     warn!(controller = %address, %applied, %error, "metadata feed made no sense");
                     client.on_failure(&address, &RpcError::Failed { message: error.to_string() });
+                }
+                Ended::Broken(error @ RpcError::ForeignQuorum { .. }) => {
+                    if let Some(held_back) = follower.foreign.take() {
+                        warn!(
+                            controller = %address, %error, held_back,
+                            "the metadata of this controller is not followed: restore the metadata that this broker knows, or have it begin anew"
+                        );
+                    }
+                    client.on_failure(&address, &error);
                 }
                 Ended::Broken(error) => {
                     debug!(controller = %address, %applied, %error, "metadata feed ended");
@@ -197,13 +216,11 @@ impl Follower {
         channel: Channel,
     ) -> Result<Streaming<pb::FollowEvent>, RpcError> {
         let provenance = self.feed.provenance();
-        let identity = client.identity();
         let request = pb::FollowRequest {
-            cluster_id: identity.cluster_id().to_owned(),
-            node_id: identity.node_id().0,
             from_offset: provenance.last_offset.next().0,
             previous_epoch: provenance.last_epoch,
             event_bytes_max: EVENT_BYTES_MAX,
+            ..client.identity().follow_request()
         };
         let bytes_max = Lane::Control.limits().message_bytes_max;
         let mut feed = MetadataFeedClient::new(channel).max_decoding_message_size(bytes_max);
@@ -220,6 +237,10 @@ impl Follower {
             Ok(None) => return (self, Ok(())),
             Err(error) => return (self, Err(error)),
         };
+        // Before anything is done by it: what a broker does by a foreign quorum's metadata is to delete.
+        if let Some(Err(foreign)) = step.image.quorum_id.map(|quorum| self.quorum.settle(quorum)) {
+            return (self, Err(foreign.into()));
+        }
         self.cache.publish(Arc::clone(&step.image));
         for publisher in &mut self.publishers {
             publisher.publish(&step.delta, &step.image).await;

@@ -52,8 +52,10 @@ pub(crate) fn row(out: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
         Row::PartitionOffset { topic, partition, offset } => {
             writeln!(out, "{topic}-{partition} offset {offset}")
         }
-        Row::MetaProperties { cluster_id, node_id, directory_id } => {
-            writeln!(out, "cluster {cluster_id} node {node_id} directory {directory_id}")
+        Row::MetaProperties { cluster_id, node_id, directory_id, quorum_id } => {
+            write!(out, "cluster {cluster_id} node {node_id} directory {directory_id}")?;
+            quorum_id.as_ref().map_or(Ok(()), |quorum| write!(out, " quorum {quorum}"))?;
+            writeln!(out)
         }
         Row::CleanShutdown { broker_epoch } => writeln!(out, "closed by broker epoch {broker_epoch}"),
     }

@@ -42,7 +42,8 @@ fn heartbeats_of_strangers_are_refused() {
 #[test]
 fn impossible_registrations_are_refused() {
     let mut cluster = Cluster::new(1);
-    let result = FeatureControl::new(&cluster.image, &cluster.config).bootstrap();
+    let result =
+        FeatureControl::new(&cluster.image, &cluster.config).bootstrap(klamm_types::QuorumId([1; 16]));
     cluster.commit(result);
     let good = cluster.register_request(2, RecoveryVerdict::Clean);
     let with = |change: fn(&mut RegisterRequest)| {
@@ -55,7 +56,7 @@ fn impossible_registrations_are_refused() {
         (with(|r| r.endpoints.clear()), Refusal::InvalidRequest),
         (with(|r| r.endpoints.push(r.endpoints[0].clone())), Refusal::InvalidRequest),
         (with(|r| r.features.clear()), Refusal::UnsupportedVersion),
-        (with(|r| (r.features[0].level_min, r.features[0].level_max) = (3, 3)), Refusal::UnsupportedVersion),
+        (with(|r| (r.features[0].level_min, r.features[0].level_max) = (9, 9)), Refusal::UnsupportedVersion),
     ] {
         assert_eq!(cluster.register(&bad).expect_err("impossible").refusal(), refusal);
     }

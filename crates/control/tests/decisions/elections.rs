@@ -183,7 +183,8 @@ fn an_unclean_election_happens_only_where_it_is_allowed() {
 #[test]
 fn the_last_unclean_election_is_remembered() {
     let mut cluster = Cluster::new(2);
-    let levels = FeatureControl::new(&cluster.image, &cluster.config).bootstrap();
+    let levels =
+        FeatureControl::new(&cluster.image, &cluster.config).bootstrap(klamm_types::QuorumId([1; 16]));
     cluster.commit(levels);
     cluster.topic("t", 1, &[&[1, 2]]);
     cluster.set_isr("t", &[1]);

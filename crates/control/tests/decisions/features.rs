@@ -2,6 +2,7 @@
 
 use klamm_control::*;
 use klamm_metadata::*;
+use klamm_types::QuorumId;
 
 use crate::context::*;
 
@@ -23,14 +24,32 @@ fn update(name: &str, level: u16, kind: FeatureUpdateKind) -> FeatureUpdate {
 #[test]
 fn a_new_cluster_starts_at_the_highest_levels_once() {
     let mut cluster = cluster();
-    let result = FeatureControl::new(&cluster.image, &cluster.config).bootstrap();
+    let result = FeatureControl::new(&cluster.image, &cluster.config).bootstrap(QuorumId([1; 16]));
     cluster.commit(result);
+    assert_eq!(cluster.image.quorum_id, Some(QuorumId([1; 16])));
     assert_eq!(
         cluster.image.features.levels().collect::<Vec<_>>(),
         [("group.version", 2), (METADATA_VERSION, 3)]
     );
     cluster.config.features[1].level_max = 4;
-    assert!(FeatureControl::new(&cluster.image, &cluster.config).bootstrap().records.is_empty());
+    assert!(
+        FeatureControl::new(&cluster.image, &cluster.config).bootstrap(QuorumId([2; 16])).records.is_empty()
+    );
+}
+
+/// A cluster whose first binary knew no ids gets one as soon as all of its binaries do.
+#[test]
+fn a_quorum_without_an_id_gets_it_at_the_level_that_has_ids() {
+    let mut cluster = cluster();
+    for (level, id) in [(2, None), (3, Some(QuorumId([7; 16])))] {
+        cluster.commit(ControlResult::atomic(
+            vec![MetadataRecord::FeatureLevelSet { name: METADATA_VERSION.to_owned(), level }],
+            (),
+        ));
+        let result = FeatureControl::new(&cluster.image, &cluster.config).bootstrap(QuorumId([7; 16]));
+        cluster.commit(result);
+        assert_eq!(cluster.image.quorum_id, id, "level {level}");
+    }
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use klamm_control::{
     ClusterControl, ControlConfig, ControlResult, Evidence, FeatureControl, LeaderBalancer, Liveness,
-    ReplicationControl, Suspicion,
+    Randomness as _, ReplicationControl, Suspicion,
 };
 use klamm_metadata::{MetadataImage, MetadataRecord};
 use klamm_rpc::NodeAddress;
-use klamm_types::{BrokerEpoch, BrokerId, Timestamp};
+use klamm_types::{BrokerEpoch, BrokerId, QuorumId, Timestamp};
 
 use super::appender::{Appender, NotAppended};
 use super::controller::ActiveSettings;
@@ -80,9 +80,11 @@ impl Leading {
         }
     }
 
-    /// The first facts of a new cluster.
+    /// The first facts of a new cluster, and what later binaries add to them.
     pub(crate) async fn bootstrap(&mut self, control: &ControlConfig) -> Result<(), OutOfStep> {
-        let result = FeatureControl::new(self.appender.latest(), control).bootstrap();
+        let (high, low) = (self.randomness.next_u64(), self.randomness.next_u64());
+        let drawn = QuorumId((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
+        let result = FeatureControl::new(self.appender.latest(), control).bootstrap(drawn);
         self.carry_out(result).await.map(|_| ())
     }
 

@@ -83,8 +83,16 @@ impl LogStore {
             .map_err(|source| storage("lock", &lock_path, source))?
             .ok_or(LogStoreError::Locked { path: lock_path })?;
         let state_file = StateFile::new(Arc::clone(&log_dir), directory.clone());
-        let mut state = load_state(&log_dir, &directory, &state_file)?;
+        let (mut state, is_missing) = load_state(&log_dir, &directory, &state_file)?;
         let start = start_offset(&state);
+        // Opening the log may cut its end. Once that is gone nothing else tells that it was there, so a crash before it
+        // is written down would pass for a clean end: it is said before, and taken back.
+        let was_lost = state.lost;
+        let may_lose = state.vote.is_some() && was_lost == Lost::Nothing;
+        if may_lose {
+            state.lost = Lost::Unknown;
+            state_file.write(&state)?;
+        }
         let points = log_dir.load_recovery_points()?;
         let flush_point = points.0.get(&partition).copied().unwrap_or(Offset::ZERO);
         let (log, report) = Log::open(OpenOptions {
@@ -101,10 +109,10 @@ impl LogStore {
         if !report.damage.is_empty() {
             return Err(LogStoreError::Damaged { ranges: report.damage });
         }
-        if report.truncated_bytes > 0 {
-            // Whether they were acknowledged nothing here can tell. Once they are gone nothing else tells that they were
-            // there: a crash before this is written passes for a clean end.
-            state.lost = Lost::Unknown;
+        // Whether what was cut was acknowledged nothing here can tell. A log without any file has lost all of them.
+        let lost = if report.truncated_bytes > 0 || is_missing { Lost::Unknown } else { was_lost };
+        if lost != state.lost {
+            state.lost = lost;
             state_file.write(&state)?;
         }
         let shared = Arc::new(Shared::new(log, state_file, state));
@@ -303,22 +311,26 @@ fn make_directory(log_dir: &LogDir, directory: &Path) -> Result<(), LogStoreErro
     Ok(())
 }
 
-/// What the state file says; for a new log, an empty one is made first.
+/// What the state file says, and whether the log that it belongs to has no files at all, though it should; for a new
+/// log, an empty one is made first.
 fn load_state(
     log_dir: &LogDir,
     directory: &Path,
     state_file: &StateFile,
-) -> Result<QuorumState, LogStoreError> {
-    if let Some(state) = state_file.read()? {
-        return Ok(state);
-    }
+) -> Result<(QuorumState, bool), LogStoreError> {
     let names = log_dir.fs().list(directory).map_err(|source| storage("list", directory, source))?;
-    if names.iter().any(|entry| entry.name.ends_with(".log")) {
+    let has_files = names.iter().any(|entry| entry.name.ends_with(".log"));
+    if let Some(state) = state_file.read()? {
+        // The log is made before the first vote is given.
+        let is_missing = !has_files && state.vote.is_some();
+        return Ok((state, is_missing));
+    }
+    if has_files {
         return Err(LogStoreError::StateMissing { path: state_file.path().clone() });
     }
     let state = QuorumState::default();
     state_file.write(&state)?;
-    Ok(state)
+    Ok((state, false))
 }
 
 /// Where the log starts: after what was purged.
@@ -330,3 +342,7 @@ fn start_offset(state: &QuorumState) -> Offset {
 fn storage(verb: &'static str, path: &Path, source: io::Error) -> StorageError {
     StorageError { verb, path: PathBuf::from(path), source }
 }
+
+#[cfg(test)]
+#[path = "log_store_test.rs"]
+mod tests;

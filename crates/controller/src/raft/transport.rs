@@ -51,7 +51,7 @@ pub(crate) struct RaftTransport {
     pub(crate) timeouts: CallTimeouts,
     /// What this node knows of its leader's death; its votes say so.
     pub(crate) dead_leader: Arc<DeadLeader>,
-    /// For controllers that turn out to be of another cluster, which every call to them tells again.
+    /// For controllers that turn out to be of another cluster or quorum, which every call to them tells again.
     pub(crate) foreign: Arc<LineBudget>,
 }
 
@@ -91,11 +91,7 @@ impl Connection {
     }
 
     pub(crate) fn header(&self) -> pb::RaftHeader {
-        pb::RaftHeader {
-            cluster_id: self.transport.identity.cluster_id().to_owned(),
-            from_node: u64::from(self.transport.identity.node_id().0.unsigned_abs()),
-            to_node: self.target,
-        }
+        self.transport.identity.raft_header(self.target)
     }
 
     fn raft_client(&self) -> Result<RaftClient<Channel>, RPCError<TypeConfig>> {
@@ -118,15 +114,19 @@ impl Connection {
         }
     }
 
-    /// Says now and then that this controller is of another cluster, if that is what `error` says.
+    /// Says now and then that this controller is of another cluster or quorum, if that is what `error` says.
     pub(crate) fn tell_if_foreign(&self, error: &RpcError) {
-        if matches!(error, RpcError::ForeignCluster { .. })
-            && let Some(held_back) = self.transport.foreign.take()
-        {
-            tracing::warn!(
-                voter = self.target, address = %self.address, %error, held_back,
+        let advice = match error {
+            RpcError::ForeignCluster { .. } => {
                 "a voter is of another cluster: one of the two has the wrong CLUSTER_ID or controller.quorum.voters"
-            );
+            }
+            RpcError::ForeignQuorum { .. } => {
+                "a voter is of another quorum: one of the two was founded with empty disks beside the other, and has to be stopped and emptied"
+            }
+            _ => return,
+        };
+        if let Some(held_back) = self.transport.foreign.take() {
+            tracing::warn!(voter = self.target, address = %self.address, %error, held_back, advice, "a voter is foreign");
         }
     }
 

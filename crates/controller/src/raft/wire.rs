@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use klamm_pb::raft::v1 as pb;
+use klamm_types::QuorumId;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use openraft::type_config::alias::{LeaderIdOf, SnapshotMetaOf, StoredMembershipOf};
 use openraft::vote::{RaftLeaderId as _, RaftVote as _};
@@ -25,6 +27,12 @@ pub enum WireError {
     /// A directory id that is not 16 bytes long.
     #[error("a directory id has {len} bytes instead of 16")]
     DirectoryId {
+        /// How many it has.
+        len: usize,
+    },
+    /// A quorum id that is not 16 bytes long.
+    #[error("a quorum id has {len} bytes instead of 16")]
+    QuorumId {
         /// How many it has.
         len: usize,
     },
@@ -77,6 +85,19 @@ pub(crate) fn vote_from_pb(vote: Option<pb::Vote>) -> Result<Vote, WireError> {
 /// A vote for `node_id` in `term`.
 pub(crate) fn new_vote(term: u64, node_id: u64, committed: bool) -> Vote {
     Vote::from_leader_id(LeaderIdOf::<TypeConfig>::new(term, node_id), committed)
+}
+
+/// No bytes for no quorum.
+pub(crate) fn quorum_to_pb(quorum: Option<QuorumId>) -> Bytes {
+    quorum.map_or_else(Bytes::new, |quorum| Bytes::copy_from_slice(&quorum.0))
+}
+
+pub(crate) fn quorum_from_pb(bytes: &Bytes) -> Result<Option<QuorumId>, WireError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let bits = bytes.as_ref().try_into().map_err(|_| WireError::QuorumId { len: bytes.len() })?;
+    Ok(Some(QuorumId(bits)))
 }
 
 fn check_term(term: u64) -> Result<(), WireError> {

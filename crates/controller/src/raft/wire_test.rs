@@ -7,7 +7,7 @@ fn log_id(term: u64, index: u64) -> LogId {
 }
 
 fn header() -> pb::RaftHeader {
-    pb::RaftHeader { cluster_id: "c".to_owned(), from_node: 1, to_node: 2 }
+    pb::RaftHeader { cluster_id: "c".to_owned(), from_node: 1, to_node: 2, ..pb::RaftHeader::default() }
 }
 
 fn membership() -> Membership {

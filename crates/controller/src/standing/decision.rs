@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use klamm_types::QuorumId;
+
 use crate::raft::wire::new_vote;
 use crate::raft::{ControllerNode, LogId, Membership, Vote};
 
@@ -14,10 +16,12 @@ pub(super) struct Memory {
     pub(super) last: Option<LogId>,
     /// Who votes, as far as it knows.
     pub(super) membership: Option<Membership>,
+    /// The quorum that it belongs to.
+    pub(super) quorum: Option<QuorumId>,
 }
 
 impl Memory {
-    fn is_blank(&self) -> bool {
+    pub(super) fn is_blank(&self) -> bool {
         self.vote.is_none() && self.last.is_none()
     }
 }
@@ -27,6 +31,9 @@ impl Memory {
 pub(super) enum Decision {
     /// These have not said yet what they remember.
     Ask(BTreeMap<u64, ControllerNode>),
+    /// These two belong to different quorums: one of them was founded beside the other, and nobody but the operator
+    /// can say which is to go on.
+    Split([(u64, QuorumId); 2]),
     /// Nobody remembers anything, and this node is no founder: others will found the quorum.
     WaitForFounders,
     /// Nobody remembers anything: this is a new quorum.
@@ -52,6 +59,12 @@ pub(super) fn decide(
     own: &Memory,
     others: &BTreeMap<u64, Memory>,
 ) -> Decision {
+    let mut quorums = others.iter().filter_map(|(id, memory)| memory.quorum.map(|quorum| (*id, quorum)));
+    if let Some(one) = quorums.next()
+        && let Some(other) = quorums.find(|(_, quorum)| *quorum != one.1)
+    {
+        return Decision::Split([one, other]);
+    }
     let known = others.values().chain([own]);
     // Who has the newest log knows the newest voters.
     let membership = known

@@ -29,6 +29,7 @@ fn follower(term: u64, leader: u64, index: u64, voters: &[u64]) -> Memory {
         vote: Some(new_vote(term, leader, true)),
         last: Some(log_id(term, index)),
         membership: Some(membership(voters)),
+        quorum: None,
     }
 }
 
@@ -44,6 +45,16 @@ fn a_quorum_is_founded_only_when_all_founders_have_nothing() {
     assert_eq!(decide(1, &founders(&[1]), &blank(), &BTreeMap::new()), Decision::Found);
     let all_blank = [(1, blank()), (2, blank()), (3, blank())];
     assert_eq!(of_blank(4, &all_blank), Decision::WaitForFounders);
+}
+
+#[test]
+fn between_two_quorums_only_the_operator_can_choose() {
+    let of =
+        |quorum, term| Memory { quorum: Some(QuorumId([quorum; 16])), ..follower(term, 2, 10, &[1, 2, 3]) };
+    let split = Decision::Split([(2, QuorumId([1; 16])), (3, QuorumId([2; 16]))]);
+    assert_eq!(of_blank(1, &[(2, of(1, 1)), (3, of(2, 9))]), split);
+    let recalled = of_blank(1, &[(2, of(1, 1)), (3, of(1, 1))]);
+    assert!(matches!(recalled, Decision::Recall { .. }), "{recalled:?}");
 }
 
 #[test]

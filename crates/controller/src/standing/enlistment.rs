@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use klamm_pb::raft::v1 as pb;
-use klamm_rpc::{Backoff, Deadline, Lane};
+use klamm_rpc::{Backoff, Deadline, Lane, NodeIdentity};
+use klamm_types::QuorumId;
 use openraft::raft::VoteRequest;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use crate::error::EnlistError;
 use crate::raft::transport::RaftTransport;
 use crate::raft::wire::{self, WireError};
 use crate::raft::{ControllerNode, LogId, LogReader, Lost, LostRecord, Raft, Vote, WatchReceiver as _};
+use crate::status::ControllerStatus;
 
 /// How long silent controllers are waited for before it is said, and how often it is said again.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,6 +34,7 @@ pub(crate) struct Enlistment {
     pub(crate) this: u64,
     pub(crate) may_be_new: bool,
     pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) status: watch::Sender<ControllerStatus>,
 }
 
 /// What came of it.
@@ -58,6 +61,7 @@ impl Enlistment {
             }
             Standing::Blank | Standing::Doubtful => self.recall(at_start).await?,
         };
+        self.wait_for(Vec::new());
         self.raft.runtime_config().elect(true);
         self.standing.send_replace(Standing::Whole);
         Ok(enlisted)
@@ -71,7 +75,9 @@ impl Enlistment {
         loop {
             let own = remembered(&self.raft).await?;
             let silent = match decide(self.this, &self.founders, &own, &others) {
-                Decision::Found if !self.may_be_new => return Err(EnlistError::NotNew),
+                Decision::Found if !self.may_be_new || self.transport.identity.quorum().get().is_some() => {
+                    return Err(EnlistError::NotNew);
+                }
                 Decision::Found => return Ok(Enlisted::Founder),
                 Decision::Join => {
                     self.lost.save(Lost::Nothing).await?;
@@ -90,19 +96,60 @@ impl Enlistment {
                     others.clear();
                     self.founders.clone()
                 }
+                Decision::Split(quorums) => {
+                    self.tell_split(quorums);
+                    others.clear();
+                    self.founders.clone()
+                }
                 Decision::Ask(silent) => silent,
             };
+            let names: Vec<_> =
+                silent.iter().map(|(id, node)| format!("{id}@{}:{}", node.host, node.port)).collect();
             if told.elapsed() >= PATIENCE {
                 told = Instant::now();
-                let silent: Vec<_> =
-                    silent.iter().map(|(id, node)| format!("{id}@{}:{}", node.host, node.port)).collect();
-                tracing::warn!(
-                    silent = silent.join(","),
-                    "waiting for these controllers: this one has nothing on its disk, or lost the end of its log, and votes only when they have said what they have"
-                );
+                self.tell_waiting(at_start, &names.join(","), &others);
             }
+            self.wait_for(names);
             tokio::time::sleep(pauses.next_pause()).await;
             others.extend(self.ask_all(&silent).await);
+        }
+    }
+
+    /// Has the status name whom this node waits for.
+    fn wait_for(&self, awaited: Vec<String>) {
+        self.status.send_if_modified(|status| {
+            let differs = status.awaited != awaited;
+            status.awaited = awaited;
+            differs
+        });
+    }
+
+    fn tell_waiting(&self, at_start: Standing, awaited: &str, others: &BTreeMap<u64, Memory>) {
+        if at_start == Standing::Doubtful {
+            tracing::warn!(
+                awaited,
+                "this controller may have lost the end of its log, and votes when these have said what they have"
+            );
+        } else if others.values().all(Memory::is_blank) {
+            tracing::warn!(
+                awaited,
+                "this controller has an empty disk: when these have said that theirs are empty, too, it founds the quorum"
+            );
+        } else {
+            tracing::warn!(
+                awaited,
+                "this controller has an empty disk and others have not: it votes when these have said what they have"
+            );
+        }
+    }
+
+    fn tell_split(&self, [(one, its), (other, others)]: [(u64, QuorumId); 2]) {
+        if let Some(held_back) = self.transport.foreign.take() {
+            tracing::error!(
+                %one, quorum_of_one = %its, %other, quorum_of_other = %others, held_back,
+                "two controllers belong to different quorums: stop the one that was founded with empty disks beside the \
+                 other, and empty its disk; until then this controller, which has nothing, takes part in neither"
+            );
         }
     }
 
@@ -147,6 +194,7 @@ impl Enlistment {
     /// Waits until all that this node may have acknowledged is on its disk. As long as it is not, the others are asked
     /// again: what none of them has any more, nobody can give.
     async fn catch_up(&self) -> Result<(), EnlistError> {
+        self.wait_for(Vec::new());
         let mut told = Instant::now();
         loop {
             let Standing::Behind(until) = *self.standing.borrow() else { return Ok(()) };
@@ -200,7 +248,7 @@ impl Enlistment {
                 }
                 Decision::Recall { until, .. } => return Ok(Some(until)),
                 Decision::Join => return Ok(Some(None)),
-                Decision::Found | Decision::WaitForFounders => return Ok(None),
+                Decision::Found | Decision::WaitForFounders | Decision::Split(_) => return Ok(None),
             }
         }
     }
@@ -215,12 +263,16 @@ impl Enlistment {
 ///
 /// # Errors
 /// If Raft has stopped.
-pub(crate) async fn remembered_to_pb(raft: &Raft) -> Result<pb::RecallResponse, EnlistError> {
+pub(crate) async fn remembered_to_pb(
+    raft: &Raft,
+    identity: &NodeIdentity,
+) -> Result<pb::RecallResponse, EnlistError> {
     let memory = remembered(raft).await?;
     Ok(pb::RecallResponse {
         vote: memory.vote.as_ref().map(wire::vote_to_pb),
         last_log_id: memory.last.map(wire::log_id_to_pb),
         membership: memory.membership.as_ref().map(wire::membership_to_pb),
+        quorum_id: wire::quorum_to_pb(identity.quorum().get()),
     })
 }
 
@@ -236,6 +288,8 @@ async fn remembered(raft: &Raft) -> Result<Memory, EnlistError> {
         vote: Some(vote).filter(|vote| vote.leader_id().term > 0),
         last,
         membership: Some(membership).filter(|membership| membership.voter_ids().next().is_some()),
+        // Whoever asks names its own in the call.
+        quorum: None,
     })
 }
 
@@ -244,5 +298,6 @@ fn memory_from_pb(message: pb::RecallResponse) -> Result<Memory, WireError> {
         vote: message.vote.map(|vote| wire::vote_from_pb(Some(vote))).transpose()?,
         last: message.last_log_id.map(wire::log_id_from_pb).transpose()?,
         membership: message.membership.map(wire::membership_from_pb).transpose()?,
+        quorum: wire::quorum_from_pb(&message.quorum_id)?,
     })
 }

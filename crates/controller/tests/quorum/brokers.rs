@@ -43,11 +43,7 @@ fn register_request(id: i32, port: u16) -> pb::RegisterRequest {
             security_protocol: records::SecurityProtocol::Plaintext.into(),
         }],
         rack: None,
-        features: vec![records::FeatureRange {
-            name: "metadata.version".to_owned(),
-            level_min: 1,
-            level_max: 2,
-        }],
+        features: klamm_metadata::supported_features().iter().map(klamm_metadata::feature_to_pb).collect(),
         cordoned: false,
         marker_epoch: None,
         verdict: pb::RecoveryVerdict::CrashedDurable.into(),

@@ -339,6 +339,7 @@ pub(crate) fn follow_request(base: &MetadataImage) -> feed::FollowRequest {
         from_offset: base.provenance.last_offset.next().0,
         previous_epoch: base.provenance.last_epoch,
         event_bytes_max: 0,
+        ..feed::FollowRequest::default()
     }
 }
 
@@ -380,7 +381,7 @@ impl Follower {
 }
 
 pub(crate) fn caller(node_id: i32) -> pb::Caller {
-    pb::Caller { cluster_id: CLUSTER.to_owned(), node_id }
+    pb::Caller { cluster_id: CLUSTER.to_owned(), node_id, ..pb::Caller::default() }
 }
 
 /// Sets a value of a client-metrics subscription: a change that needs no broker.

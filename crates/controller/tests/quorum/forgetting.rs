@@ -73,7 +73,12 @@ impl Cluster {
 }
 
 fn header(from: i32, to: i32) -> raft::RaftHeader {
-    raft::RaftHeader { cluster_id: CLUSTER.to_owned(), from_node: from as u64, to_node: to as u64 }
+    raft::RaftHeader {
+        cluster_id: CLUSTER.to_owned(),
+        from_node: from as u64,
+        to_node: to as u64,
+        ..raft::RaftHeader::default()
+    }
 }
 
 #[test]

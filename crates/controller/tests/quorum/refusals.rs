@@ -22,8 +22,13 @@ use crate::fixture::*;
 fn another_cluster_is_refused_whatever_it_asks() {
     let cluster = Cluster::start(1);
     cluster.active();
-    let stranger = pb::Caller { cluster_id: "another".to_owned(), node_id: 1 };
-    let header = raft::RaftHeader { cluster_id: "another".to_owned(), from_node: 2, to_node: 1 };
+    let stranger = pb::Caller { cluster_id: "another".to_owned(), node_id: 1, ..pb::Caller::default() };
+    let header = raft::RaftHeader {
+        cluster_id: "another".to_owned(),
+        from_node: 2,
+        to_node: 1,
+        ..raft::RaftHeader::default()
+    };
     let channel = cluster.channel(1);
     let codes = cluster.calls.block_on(async {
         let submit = pb::SubmitRequest { caller: Some(stranger.clone()), timeout_ms: 0, change: None };
@@ -51,7 +56,12 @@ fn nonsense_is_refused_and_harms_nobody() {
     let cluster = Cluster::start(1);
     let before = accepted(cluster.submit(set("m", "k", "v")));
     let channel = cluster.channel(1);
-    let header = Some(raft::RaftHeader { cluster_id: CLUSTER.to_owned(), from_node: 2, to_node: 1 });
+    let header = Some(raft::RaftHeader {
+        cluster_id: CLUSTER.to_owned(),
+        from_node: 2,
+        to_node: 1,
+        ..raft::RaftHeader::default()
+    });
     let vote = raft::Vote { term: u64::MAX, node_id: 2, committed: true };
     let codes = cluster.calls.block_on(async {
         let mut raft_client = RaftClient::new(channel.clone());

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use klamm_types::BrokerId;
+use klamm_types::{BrokerId, QuorumId};
 use uuid::Uuid;
 
 use super::table::read_text;
@@ -18,6 +18,9 @@ pub struct MetaProperties {
     pub node_id: BrokerId,
     /// The directory itself: a wiped and formatted disk gets another one.
     pub directory_id: Uuid,
+    /// The quorum whose metadata says what lies in the directory (`quorum.id`, which Kafka does not know and leaves
+    /// out); `None` until the node has taken any.
+    pub quorum_id: Option<QuorumId>,
 }
 
 impl MetaProperties {
@@ -47,7 +50,13 @@ impl MetaProperties {
         let node_id = property("node.id").and_then(|id| id.parse().ok()).ok_or_else(|| damaged("node.id"))?;
         let directory_id =
             property("directory.id").and_then(parse_id).ok_or_else(|| damaged("directory.id"))?;
-        Ok(Some(Self { cluster_id, node_id: BrokerId(node_id), directory_id }))
+        let quorum_id = property("quorum.id").map(|id| id.parse().map_err(|_| damaged("quorum.id")));
+        Ok(Some(Self {
+            cluster_id,
+            node_id: BrokerId(node_id),
+            directory_id,
+            quorum_id: quorum_id.transpose()?,
+        }))
     }
 
     /// Replaces the file of `dir`. Durable on return.
@@ -56,10 +65,13 @@ impl MetaProperties {
     /// The disk's errors.
     pub fn write(&self, fs: &dyn LogFs, dir: &Path) -> Result<(), LogError> {
         let path = dir.join(Self::FILE);
-        let Self { cluster_id, node_id, directory_id } = self;
+        let Self { cluster_id, node_id, directory_id, quorum_id } = self;
         let directory_id = klamm_types::TopicId(*directory_id.as_bytes());
-        let text =
+        let mut text =
             format!("version=1\ncluster.id={cluster_id}\nnode.id={node_id}\ndirectory.id={directory_id}\n");
+        if let Some(quorum_id) = quorum_id {
+            text.push_str(&format!("quorum.id={quorum_id}\n"));
+        }
         Ok(replace_file(fs, &path, text.as_bytes()).describe("replace", &path)?)
     }
 }

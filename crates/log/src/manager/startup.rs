@@ -232,7 +232,8 @@ impl LogManager {
             Some(found) => Ok(found),
             None => {
                 let directory_id = Uuid::new_v4();
-                let made = MetaProperties { cluster_id: cluster_id.clone(), node_id, directory_id };
+                let made =
+                    MetaProperties { cluster_id: cluster_id.clone(), node_id, directory_id, quorum_id: None };
                 made.write(self.fs.as_ref(), path)?;
                 Ok(made)
             }

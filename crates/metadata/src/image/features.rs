@@ -11,10 +11,14 @@ pub const METADATA_VERSION: &str = "metadata.version";
 /// | --- | --- |
 /// | 1 | everything else |
 /// | 2 | [`PartitionRegistration::last_unclean_epoch`](crate::PartitionRegistration::last_unclean_epoch) |
-pub const METADATA_VERSION_LEVELS: (u16, u16) = (1, 2);
+/// | 3 | [`MetadataRecord::QuorumFounded`](crate::MetadataRecord::QuorumFounded) |
+pub const METADATA_VERSION_LEVELS: (u16, u16) = (1, 3);
 
 /// The level of `metadata.version` from which a partition may remember its last unclean election.
 pub const UNCLEAN_EPOCH_LEVEL: u16 = 2;
+
+/// The level of `metadata.version` from which the quorum has an id.
+pub const QUORUM_ID_LEVEL: u16 = 3;
 
 /// What a node that is built from this code supports, for its registration: `metadata.version` and nothing else yet.
 #[must_use]

@@ -206,6 +206,7 @@ impl<W: Write> Dump<'_, W> {
                 node_id: meta.node_id.0,
                 // Kafka writes all its ids in one form.
                 directory_id: klamm_types::TopicId(*meta.directory_id.as_bytes()).to_string(),
+                quorum_id: meta.quorum_id.map(|quorum| quorum.to_string()),
             }),
             StateFile::CleanShutdown(mark) => {
                 self.row(&Row::CleanShutdown { broker_epoch: mark.broker_epoch.0 })

@@ -35,7 +35,14 @@ pub(crate) enum Row<'a> {
     /// An entry of a checkpoint with an offset per partition.
     PartitionOffset { topic: &'a str, partition: i32, offset: i64 },
     /// The identity of a log directory.
-    MetaProperties { cluster_id: &'a str, node_id: i32, directory_id: String },
+    MetaProperties {
+        cluster_id: &'a str,
+        node_id: i32,
+        directory_id: String,
+        /// Left out in a directory of Kafka's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        quorum_id: Option<String>,
+    },
     /// The mark of an orderly shutdown.
     CleanShutdown { broker_epoch: i64 },
 }

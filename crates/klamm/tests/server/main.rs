@@ -5,138 +5,16 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-/// How long anything may take on a starved machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a condition is looked at.
-const TICK: Duration = Duration::from_millis(10);
+mod fixture;
+mod refounded;
 
-fn klamm() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_klamm"));
-    command.stdin(Stdio::null());
-    command
-}
-
-fn server(settings: &[(&str, &str)]) -> Command {
-    with_settings(klamm(), settings)
-}
-
-/// `command`, which ends with the program, as a server with these settings.
-fn with_settings(mut command: Command, settings: &[(&str, &str)]) -> Command {
-    command.arg("server").arg("--ignore-environment");
-    for (name, value) in settings {
-        command.arg("--override").arg(format!("{name}={value}"));
-    }
-    command
-}
-
-/// Ports on loopback that nobody listens on, and that no other test of this process was given. They lie below the range
-/// from which the system takes the ports of outgoing connections, which might otherwise be in the way.
-fn ports<const N: usize>() -> [u16; N] {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 12_000;
-    const COUNT: u16 = 8_000;
-    let offset = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
-    [(); N].map(|()| {
-        let mut candidates = std::iter::repeat_with(|| {
-            FIRST + (offset + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT
-        });
-        candidates.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
-    })
-}
-
-/// A node that is broker and controller, alone.
-struct Alone {
-    child: Child,
-    log: PathBuf,
-    client_port: u16,
-    controller_port: u16,
-    admin_port: u16,
-}
-
-impl Alone {
-    fn start(dir: &Path) -> Self {
-        Self::start_by(klamm(), dir, &[])
-    }
-
-    /// Starts it by `command`, with `more` settings.
-    fn start_by(command: Command, dir: &Path, more: &[(&str, &str)]) -> Self {
-        let [client_port, controller_port, admin_port] = ports();
-        let listeners =
-            format!("PLAINTEXT://127.0.0.1:{client_port},CONTROLLER://127.0.0.1:{controller_port}");
-        let (voters, admin) = (format!("1@127.0.0.1:{controller_port}"), format!("127.0.0.1:{admin_port}"));
-        let mut settings = vec![
-            ("node.id", "1"),
-            ("process.roles", "broker,controller"),
-            ("listeners", &listeners),
-            ("controller.listener.names", "CONTROLLER"),
-            ("controller.quorum.voters", &voters),
-            ("log.dirs", dir.to_str().unwrap()),
-            ("klamm.admin.listener", &admin),
-        ];
-        settings.extend(more);
-        let mut command = with_settings(command, &settings);
-        let log = dir.with_extension("log");
-        let stderr = File::create(&log).unwrap();
-        let child = command.arg("--stop-with-stdin").stdin(Stdio::piped()).stderr(stderr).spawn().unwrap();
-        let mut node = Self { child, log, client_port, controller_port, admin_port };
-        node.wait_until_ready();
-        node
-    }
-
-    fn wait_until_ready(&mut self) {
-        let started = Instant::now();
-        while !get(self.admin_port, "/readyz").starts_with("HTTP/1.1 200") {
-            assert_eq!(self.child.try_wait().unwrap(), None, "{}", self.logged());
-            assert!(started.elapsed() < PATIENCE, "{}", self.logged());
-            std::thread::sleep(TICK);
-        }
-    }
-
-    fn logged(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-
-    fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.client_port)
-    }
-
-    /// Has it stop in order, and returns its exit code.
-    fn stop(mut self) -> Option<i32> {
-        drop(self.child.stdin.take());
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        // An error says that it has ended, as it should.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The answer of an admin listener; empty if there is none.
-fn get(port: u16, path: &str) -> String {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut answer = String::new();
-    let asked = TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut stream| {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
-        stream.read_to_string(&mut answer)
-    });
-    if asked.is_ok() { answer } else { String::new() }
-}
-
-fn topic(bootstrap: &str, args: &[&str]) -> Output {
-    klamm().arg("topic").args(args).arg("--bootstrap-server").arg(bootstrap).output().unwrap()
-}
+use fixture::*;
 
 #[test]
 fn a_node_starts_serves_and_keeps_its_topics_over_a_restart() {
@@ -236,23 +114,16 @@ fn one_of_two(id: usize, dir: &Path, controllers: [u16; 2], admin_port: u16) -> 
     Reaped(command.spawn().unwrap())
 }
 
-/// A process that does not outlive the test.
-struct Reaped(Child);
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        // An error says that it has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < PATIENCE, "{what} does not come");
-        std::thread::sleep(TICK);
-    }
+#[test]
+fn a_controller_that_waits_for_others_says_for_whom() {
+    let dir = tempfile::tempdir().unwrap();
+    let [first, second, admin, other_admin] = ports();
+    let _node = one_of_two(1, dir.path(), [first, second], admin);
+    let waits = format!("controller: waits for 2@127.0.0.1:{second}\n");
+    wait_for("whom it waits for", || get(admin, "/readyz").contains(&waits));
+    let _other = one_of_two(2, dir.path(), [first, second], other_admin);
+    wait_for("readiness", || get(admin, "/readyz").starts_with("HTTP/1.1 200"));
+    assert!(!get(admin, "/readyz").contains("waits"));
 }
 
 #[test]
@@ -458,6 +329,16 @@ fn every_wrong_setting_is_one_line_and_the_exit_code_is_two() {
     assert_eq!(lines.len(), 2, "{stderr}");
     assert!(lines[0].contains("log.retention.ms cannot be \"soon\""), "{stderr}");
     assert!(lines[1].contains("did you mean num.partitions?"), "{stderr}");
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_not_passed_over() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let value = std::ffi::OsStr::from_bytes(b"/data/\xff");
+    let output = klamm().arg("server").env("KAFKA_LOG_DIRS", value).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr, "klamm: variable KAFKA_LOG_DIRS: its value is not UTF-8 text; set it anew\n");
 }
 
 #[test]

@@ -1,0 +1,135 @@
+//! A quorum that is founded anew under the same cluster id, beside a broker that knows the former one.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use super::fixture::{Reaped, get, klamm, ports, server, topic, wait_for};
+
+const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
+
+/// A controller and a broker, each a process of its own.
+struct Apart<'a> {
+    dir: &'a Path,
+    controller: u16,
+    client: u16,
+    admin: u16,
+}
+
+impl Apart<'_> {
+    fn start(&self, role: &str, more: &[(&str, &str)]) -> Reaped {
+        let voters = format!("1@127.0.0.1:{}", self.controller);
+        let data = self.dir.join(role);
+        let mut settings = vec![
+            ("process.roles", role),
+            ("controller.listener.names", "CONTROLLER"),
+            ("controller.quorum.voters", &voters),
+            ("klamm.cluster.id", CLUSTER),
+            ("log.dirs", data.to_str().unwrap()),
+        ];
+        settings.extend(more);
+        let log = File::create(self.log(role)).unwrap();
+        Reaped(server(&settings).stderr(log).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    fn controller(&self) -> Reaped {
+        let listeners = format!("CONTROLLER://127.0.0.1:{}", self.controller);
+        let more = [("node.id", "1"), ("listeners", listeners.as_str()), ("klamm.admin.listener", "none")];
+        self.start("controller", &more)
+    }
+
+    fn broker(&self) -> Reaped {
+        let listeners = format!("PLAINTEXT://127.0.0.1:{}", self.client);
+        let admin = format!("127.0.0.1:{}", self.admin);
+        self.start("broker", &[("node.id", "2"), ("listeners", &listeners), ("klamm.admin.listener", &admin)])
+    }
+
+    fn log(&self, role: &str) -> PathBuf {
+        self.dir.join(role).with_extension("log")
+    }
+
+    fn wait_until_ready(&self) {
+        wait_for("a broker that serves", || get(self.admin, "/readyz").starts_with("HTTP/1.1 200"));
+    }
+
+    fn wait_for_warning(&self) {
+        wait_for("the warning", || {
+            let logged = fs::read_to_string(self.log("broker")).unwrap();
+            logged.contains("the metadata of this controller is not followed")
+        });
+    }
+
+    fn creates(&self, name: &str) -> bool {
+        let bootstrap = format!("127.0.0.1:{}", self.client);
+        topic(&bootstrap, &["create", name, "--timeout", "3"]).status.success()
+    }
+
+    fn topics(&self) -> String {
+        let bootstrap = format!("127.0.0.1:{}", self.client);
+        String::from_utf8(topic(&bootstrap, &["list"]).stdout).unwrap()
+    }
+}
+
+/// What the former quorum had acknowledged is not lost in silence: the broker keeps to it, over restarts too, and goes on
+/// as soon as the former metadata is there again.
+#[test]
+fn a_broker_does_not_follow_a_quorum_that_was_founded_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let [controller, client, admin] = ports();
+    let nodes = Apart { dir: dir.path(), controller, client, admin };
+    let first = nodes.controller();
+    let broker = nodes.broker();
+    nodes.wait_until_ready();
+    assert!(nodes.creates("orders"));
+    let meta = dir.path().join("broker/meta.properties");
+    wait_for("the id of the quorum", || fs::read_to_string(&meta).unwrap().contains("\nquorum.id="));
+
+    drop(first);
+    let (metadata, kept) = (dir.path().join("controller"), dir.path().join("kept"));
+    fs::rename(&metadata, &kept).unwrap();
+    let anew = nodes.controller();
+    nodes.wait_for_warning();
+    assert!(!nodes.creates("lost"), "a change that the former quorum does not know");
+    assert!(nodes.topics().contains("orders"));
+
+    drop(broker);
+    let broker = nodes.broker();
+    nodes.wait_for_warning();
+    assert!(dir.path().join("broker/orders-0").is_dir(), "the broker did what the new metadata says");
+    assert!(!get(admin, "/readyz").starts_with("HTTP/1.1 200"));
+
+    drop(anew);
+    fs::remove_dir_all(&metadata).unwrap();
+    fs::rename(&kept, &metadata).unwrap();
+    let _former = nodes.controller();
+    nodes.wait_until_ready();
+    assert!(nodes.creates("more"));
+    let topics = nodes.topics();
+    assert!(topics.contains("orders") && topics.contains("more") && !topics.contains("lost"), "{topics}");
+    drop(broker);
+}
+
+/// Somebody has to say that the metadata is lost before a node that knows a quorum takes part in another.
+#[test]
+fn a_controller_that_knows_a_quorum_founds_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let [controller, client, admin] = ports();
+    let nodes = Apart { dir: dir.path(), controller, client, admin };
+    let meta = dir.path().join("controller/meta.properties");
+    let first = nodes.controller();
+    let known = || fs::read_to_string(&meta).is_ok_and(|meta| meta.contains("\nquorum.id="));
+    wait_for("the id of the quorum", known);
+    drop(first);
+    for entry in fs::read_dir(dir.path().join("controller")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap();
+        }
+    }
+    let mut emptied = nodes.controller();
+    assert_eq!(emptied.0.wait().unwrap().code(), Some(1));
+    let logged = fs::read_to_string(nodes.log("controller")).unwrap();
+    assert!(logged.contains("belongs to a quorum (quorum.id in meta.properties)"), "{logged}");
+    let printed = klamm().args(["log", "dump"]).arg(&meta).output().unwrap();
+    assert!(String::from_utf8(printed.stdout).unwrap().contains(" quorum "));
+}
