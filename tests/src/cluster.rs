@@ -145,7 +145,9 @@ impl Cluster {
         self.dir.as_ref().map_or(Path::new("."), TempDir::path)
     }
 
-    fn home(&self, id: u16) -> PathBuf {
+    /// One node's directory: properties, log, data.
+    #[must_use]
+    pub fn home(&self, id: u16) -> PathBuf {
         self.path().join(format!("node{id}"))
     }
 
@@ -189,6 +191,13 @@ impl Cluster {
     #[must_use]
     pub fn admin_endpoint(&self, id: u16) -> Endpoint {
         let port = self.ports.get(&id).map_or(0, |ports| ports.admin);
+        Endpoint { host: "127.0.0.1".to_owned(), port }
+    }
+
+    /// Where one node's controller serves the other nodes.
+    #[must_use]
+    pub fn controller_endpoint(&self, id: u16) -> Endpoint {
+        let port = self.ports.get(&id).map_or(0, |ports| ports.controller);
         Endpoint { host: "127.0.0.1".to_owned(), port }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::cluster::HarnessError;
 
 /// The cluster id of all clusters of tests.
-const CLUSTER_ID: &str = "kLaMmTeStClUsTeRiD0001";
+pub const CLUSTER_ID: &str = "kLaMmTeStClUsTeRiD0001";
 
 /// A node, running or not.
 #[derive(Debug)]
