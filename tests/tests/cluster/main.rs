@@ -13,6 +13,7 @@ mod controller_kill;
 mod digests;
 mod elect;
 mod first_batches;
+mod librdkafka;
 mod pause;
 mod verbs;
 mod views;
@@ -30,8 +31,16 @@ fn three() -> ClusterSpec {
 
 /// Creates a topic with three replicas, and waits for its leaders.
 async fn create(admin: &Admin, name: &str, partitions: i32) -> Vec<TopicPartition> {
-    let topic =
-        NewTopic { partitions: Some(partitions), replication_factor: Some(3), ..NewTopic::named(name) };
+    create_with(admin, name, partitions, 3).await
+}
+
+/// Creates a topic, and waits for its leaders.
+async fn create_with(admin: &Admin, name: &str, partitions: i32, replicas: i16) -> Vec<TopicPartition> {
+    let topic = NewTopic {
+        partitions: Some(partitions),
+        replication_factor: Some(replicas),
+        ..NewTopic::named(name)
+    };
     for (name, result) in admin.create_topics(&[topic], false).await.unwrap() {
         result.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
