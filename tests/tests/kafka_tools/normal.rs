@@ -144,11 +144,11 @@ fn in_order_of_brokers(lines: Vec<String>) -> Vec<String> {
     brokers.concat()
 }
 
-/// Widths of columns depend on what is in them.
+/// Widths of columns depend on what is in them; no line ends with a blank.
 fn one_blank(line: &str) -> String {
     let words: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).collect();
     let indent = if line.starts_with(' ') { " " } else { "" };
-    format!("{indent}{}", words.join(" "))
+    format!("{indent}{}", words.join(" ").trim_end())
 }
 
 #[cfg(test)]
