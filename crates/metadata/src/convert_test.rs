@@ -223,13 +223,15 @@ fn envelope(record_type: i32, version: u32, payload: &[u8]) -> Bytes {
 
 #[test]
 fn unknown_types_and_versions_are_refused() {
-    for record_type in [0, -1, 11, 99] {
+    for record_type in [0, -1, 12, 99] {
         assert_eq!(
             decode_batch(envelope(record_type, 1, &[])),
             Err(RecordError::UnknownType { record_type })
         );
     }
-    for (record_type, versions) in [(4, [0, 2, u32::MAX]), (6, [0, 3, u32::MAX]), (7, [0, 3, u32::MAX])] {
+    for (record_type, versions) in
+        [(4, [0, 2, u32::MAX]), (11, [0, 2, u32::MAX]), (6, [0, 3, u32::MAX]), (7, [0, 3, u32::MAX])]
+    {
         for version in versions {
             let expected = RecordError::UnknownVersion { record_type, version };
             assert_eq!(decode_batch(envelope(record_type, version, &[])), Err(expected));
