@@ -3,8 +3,11 @@
 //! Nothing is installed outside the target directory. What is installed is pinned by the caller, is shared by
 //! all tests of a machine, and is made by one of them while the others wait.
 
+mod compiled;
+mod debian;
 mod installation;
 mod maven;
+mod node;
 mod process;
 mod python;
 
@@ -13,7 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+pub use compiled::{GoProgram, JavaProgram};
+pub use debian::kcat;
 pub use maven::Jars;
+pub use node::NodePackages;
 pub use python::PythonEnvironment;
 
 use process::run_to_end;
@@ -92,6 +98,27 @@ pub fn java(major: u32) -> Result<PathBuf, ToolError> {
     at_least(&version, &[major]).then_some(java).ok_or_else(|| too_old("java", &major.to_string(), version))
 }
 
+/// Finds Go of at least this version.
+///
+/// # Errors
+/// [`ToolError::NotOnPath`] or [`ToolError::TooOld`].
+pub fn go(major: u32, minor: u32) -> Result<PathBuf, ToolError> {
+    let go = on_path("go")?;
+    let version = version_of(Command::new(&go).arg("version"));
+    let required = format!("{major}.{minor}");
+    at_least(&version, &[major, minor]).then_some(go).ok_or_else(|| too_old("go", &required, version))
+}
+
+/// Finds Node of at least the `major` version.
+///
+/// # Errors
+/// [`ToolError::NotOnPath`] or [`ToolError::TooOld`].
+pub fn node(major: u32) -> Result<PathBuf, ToolError> {
+    let node = on_path("node")?;
+    let version = version_of(Command::new(&node).arg("--version"));
+    at_least(&version, &[major]).then_some(node).ok_or_else(|| too_old("node", &major.to_string(), version))
+}
+
 /// Finds Maven.
 ///
 /// # Errors
@@ -158,6 +185,9 @@ mod tests {
         assert!(at_least("openjdk version \"17.0.15\" 2025-04-15", &[17]));
         assert!(at_least("openjdk version \"21\" 2023-09-19", &[17]));
         assert!(!at_least("java version \"1.8.0_392\"", &[17]));
+        assert!(at_least("go version go1.26.8 linux/amd64", &[1, 26]));
+        assert!(!at_least("go version go1.19.8 linux/amd64", &[1, 26]));
+        assert!(at_least("v20.20.2", &[18]));
         assert!(!at_least("", &[3, 9]));
         assert!(!at_least("no version here", &[1]));
     }

@@ -43,6 +43,12 @@ impl Jars {
         Ok(Self { directory, java })
     }
 
+    /// The Java that runs them.
+    #[must_use]
+    pub(super) fn java(&self) -> &Path {
+        &self.java
+    }
+
     /// Where the jars lie.
     #[must_use]
     pub fn directory(&self) -> &Path {
