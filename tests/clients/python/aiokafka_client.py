@@ -82,3 +82,6 @@ class Client:
             for messages in polled.values():
                 for message in messages:
                     yield message.offset, message.timestamp, message.key, message.value, message.headers
+
+    def close(self):
+        self.run(self.reader.stop())

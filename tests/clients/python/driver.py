@@ -78,6 +78,7 @@ def main(name, command, bootstrap, path):
     elif command == "consume":
         for read in work:
             consume(client, read)
+        client.close()
     elif command == "load":
         client.load(work, tell)
     else:

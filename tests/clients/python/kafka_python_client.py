@@ -58,3 +58,6 @@ class Client:
                 sys.exit(f"nothing came for {PATIENCE_S} s: {read}")
             for message in polled[place]:
                 yield message.offset, message.timestamp, message.key, message.value, message.headers
+
+    def close(self):
+        self.reader.close()

@@ -29,7 +29,7 @@ class Client:
     def produce(self, case, records):
         command = [
             *self.command, "-P", "-Z", "-t", case["topic"], "-p", str(case["partition"]), "-z", case["codec"],
-            "-K", KEY_END.decode(), "-D", RECORD_END.decode(), "-X", "acks=all", "-X", "linger.ms=200",
+            "-K", KEY_END.decode(), "-D", RECORD_END.decode(), "-X", "acks=all", "-X", "linger.ms=50",
             "-X", f"enable.idempotence={str(case['idempotent']).lower()}",
         ]
         for headers, stretch in itertools.groupby(records, key=lambda record: record[3]):
@@ -61,6 +61,9 @@ class Client:
                 yield from frames(reader.stdout)
             finally:
                 reader.terminate()
+
+    def close(self):
+        """Each read had a process of its own, which has ended."""
 
     @staticmethod
     def wait_for_end(reader):

@@ -74,6 +74,9 @@ class Client:
             yield (message.offset(), message.timestamp()[1], message.key(), message.value(),
                    message.headers() or [])
 
+    def close(self):
+        self.reader.close()
+
     def load(self, work, tell):
         """Writes the lines of text files, each file with a key of its own and into the partition that is said."""
         producer = Producer({

@@ -63,8 +63,7 @@ pub(crate) const LIBRDKAFKA: Client = Client { name: "librdkafka", ..ABLE };
 
 /// All clients.
 pub(crate) const CLIENTS: [Client; 7] = [
-    JAVA,
-    LIBRDKAFKA,
+    // First, because it takes longest: a process for each of its steps.
     Client {
         name: "kcat",
         driver: DriverKind::Kcat,
@@ -73,6 +72,8 @@ pub(crate) const CLIENTS: [Client; 7] = [
         writes_empty: false,
         ..ABLE
     },
+    JAVA,
+    LIBRDKAFKA,
     Client { name: "kafka-python", writes_nothing: false, writes_null_headers: false, ..ABLE },
     Client { name: "aiokafka", writes_nothing: false, ..ABLE },
     Client { name: "franz-go", driver: DriverKind::Go, ..ABLE },

@@ -135,7 +135,10 @@ async fn produce(driver: Driver, bootstrap: String) -> Vec<Written> {
     let records = file.path().display().to_string();
     let codec = client.codecs[0];
     work.push(ProduceWork { topic, partition: TAIL, codec, idempotent: false, records });
-    driver.run("produce", &bootstrap, &work).await
+    let begun = Instant::now();
+    let written = driver.run("produce", &bootstrap, &work).await;
+    println!("{} wrote in {} ways in {:.1} s", client.name, work.len(), begun.elapsed().as_secs_f64());
+    written
 }
 
 /// Compares what the client's partitions hold with what it was asked to write.
