@@ -408,11 +408,12 @@ fn verdict(previous: &BrokerRegistration, request: &RegisterRequest) -> Recovery
     }
 }
 
-/// Whether the request says what is registered already.
+/// Whether the request says what is registered already. That goes for a process on its way out, too: it never comes back
+/// as itself, so its request is a late one, and another epoch would not be that in the mark which it leaves on its disk.
 fn is_same(previous: &BrokerRegistration, request: &RegisterRequest) -> bool {
     let again = registration(request, previous.epoch);
     let BrokerRegistration { fenced, shutting_down, .. } = *previous;
-    BrokerRegistration { fenced, shutting_down, ..again } == *previous && !shutting_down
+    BrokerRegistration { fenced, shutting_down, ..again } == *previous
 }
 
 fn registration(request: &RegisterRequest, epoch: BrokerEpoch) -> BrokerRegistration {

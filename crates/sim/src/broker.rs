@@ -15,7 +15,7 @@ use klamm_types::{BrokerEpoch, BrokerId, Offset, PartitionId, Timestamp, TopicId
 use crate::chance::Chance;
 use crate::disk::{Disk, topic_partition};
 use crate::hosted::{Hosted, Request};
-use crate::message::Life;
+use crate::message::{Life, Post};
 use crate::scenario::Scenario;
 
 /// A broker: a disk, and perhaps a process.
@@ -43,6 +43,8 @@ pub(crate) struct Process {
     pub(crate) wants_shutdown: bool,
     pub(crate) disk_failed: bool,
     pub(crate) replicas: BTreeMap<PartitionId, Hosted>,
+    /// How many replicas it has had.
+    hosted: u32,
 }
 
 impl Broker {
@@ -70,6 +72,7 @@ impl Broker {
             wants_shutdown: false,
             disk_failed: false,
             replicas: BTreeMap::new(),
+            hosted: 0,
         });
     }
 
@@ -211,6 +214,9 @@ impl Process {
             Entry::Vacant(place) => {
                 let opened = disk.open_log(&self.dir, topic, partition, now);
                 assert!(opened.is_ok() || disk.is_failing(), "a log does not open: {opened:?}");
+                self.hosted += 1;
+                let (broker, epoch, life) = who;
+                let who = (broker, epoch, Post { life, number: self.hosted });
                 let config = ReplicaConfig {
                     durability: Durability::Flushed,
                     min_in_sync_replicas: usize::from(scenario.min_insync_replicas),

@@ -13,7 +13,7 @@ use klamm_replica::{
 };
 use klamm_types::{BrokerEpoch, BrokerId, EpochEntry, LeaderEpoch, Offset, PartitionId, Timestamp};
 
-use crate::message::{Address, Life, Message, ProduceOutcome};
+use crate::message::{Address, Message, Post, ProduceOutcome};
 
 /// The most bytes of records in one answer; small, so that catching up takes several.
 const FETCH_BYTES: usize = 600;
@@ -25,9 +25,9 @@ const APPEND_WAIT_MS: i64 = 1_500;
 pub(crate) enum Request {
     Send(Address, Message),
     /// The controller is to decide on this.
-    Propose(PartitionId, IsrProposal),
+    Propose(PartitionId, Post, IsrProposal),
     /// The disk is to be asked for this, some time.
-    Flush(PartitionId, klamm_replica::FlushToken),
+    Flush(PartitionId, Post, klamm_replica::FlushToken),
     /// The disk has failed.
     DiskFailed,
 }
@@ -36,7 +36,7 @@ pub(crate) enum Request {
 #[derive(Clone, Debug)]
 struct Held {
     from: BrokerId,
-    life: Life,
+    post: Post,
     id: FetchId,
     fetch: FollowerFetch,
     until: Timestamp,
@@ -44,7 +44,7 @@ struct Held {
 
 pub(crate) struct Hosted {
     broker: BrokerId,
-    life: Life,
+    pub(crate) post: Post,
     partition: PartitionId,
     pub(crate) log: Arc<Log>,
     pub(crate) replica: Replica,
@@ -61,7 +61,7 @@ pub(crate) struct Hosted {
 
 impl Hosted {
     pub(crate) fn new(
-        (broker, epoch, life): (BrokerId, BrokerEpoch, Life),
+        (broker, epoch, post): (BrokerId, BrokerEpoch, Post),
         partition: PartitionId,
         log: Arc<Log>,
         config: ReplicaConfig,
@@ -75,7 +75,7 @@ impl Hosted {
         let replica = Replica::new(broker, epoch, config, position.expect("a recovered log is consistent"));
         Self {
             broker,
-            life,
+            post,
             partition,
             log,
             replica,
@@ -114,7 +114,7 @@ impl Hosted {
             Effect::RecordEpochStart(epoch) => {
                 self.log.assign_epoch_start(epoch.epoch);
             }
-            Effect::Flush(token) => out.push(Request::Flush(self.partition, token)),
+            Effect::Flush(token) => out.push(Request::Flush(self.partition, self.post, token)),
             Effect::AdvanceLogStart(offset) => {
                 if self.log.advance_log_start(offset).is_err() {
                     self.fail(now, out);
@@ -134,12 +134,12 @@ impl Hosted {
             }
             Effect::CompleteDeletion { .. } | Effect::CancelFetch(_) => {}
             Effect::Fetch { id, leader, fetch } => {
-                let message = Message::Fetch { life: self.life, partition: self.partition, id, fetch };
+                let message = Message::Fetch { post: self.post, partition: self.partition, id, fetch };
                 out.push(Request::Send(Address::Broker(leader), message));
             }
             Effect::AnswerFetch { ticket, bounds } => self.answer_fetch(now, ticket, bounds, out),
             Effect::RefuseFetch { ticket, refusal } => self.refuse_fetch(ticket, refusal, out),
-            Effect::ProposeIsr(proposal) => out.push(Request::Propose(self.partition, proposal)),
+            Effect::ProposeIsr(proposal) => out.push(Request::Propose(self.partition, self.post, proposal)),
             Effect::RaiseAlarm(alarm) => panic!("{} raises an alarm: {alarm}", self.name()),
         }
     }
@@ -256,7 +256,7 @@ impl Hosted {
     pub(crate) fn follower_fetched(
         &mut self,
         now: Timestamp,
-        (from, life, id): (BrokerId, Life, FetchId),
+        (from, post, id): (BrokerId, Post, FetchId),
         fetch: FollowerFetch,
         out: &mut Vec<Request>,
     ) {
@@ -265,7 +265,7 @@ impl Hosted {
         self.tickets += 1;
         let ticket = FetchTicket(self.tickets);
         let until = now.plus_millis(500);
-        self.held.insert(ticket, Held { from, life, id, fetch, until });
+        self.held.insert(ticket, Held { from, post, id, fetch, until });
         self.feed(now, Event::FollowerFetched { ticket, fetch }, out);
     }
 
@@ -328,8 +328,8 @@ impl Hosted {
         records: Bytes,
         out: &mut Vec<Request>,
     ) {
-        let Some(Held { from, life, id, .. }) = self.held.remove(&ticket) else { return };
-        let message = Message::FetchAnswer { life, partition: self.partition, id, answer, records };
+        let Some(Held { from, post, id, .. }) = self.held.remove(&ticket) else { return };
+        let message = Message::FetchAnswer { post, partition: self.partition, id, answer, records };
         out.push(Request::Send(Address::Broker(from), message));
     }
 

@@ -19,6 +19,14 @@ pub(crate) enum Address {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Life(pub u32);
 
+/// Which replica of a broker's process. One that was taken away and given back is another, to which nothing belongs that
+/// the former had asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Post {
+    pub(crate) life: Life,
+    pub(crate) number: u32,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
     Register {
@@ -49,25 +57,25 @@ pub(crate) enum Message {
         committed: usize,
     },
     Propose {
-        life: Life,
+        post: Post,
         partition: PartitionId,
         proposal: ProposalId,
         request: AlterPartitionRequest,
     },
     ProposalAnswer {
-        life: Life,
+        post: Post,
         partition: PartitionId,
         proposal: ProposalId,
         answer: IsrAnswer,
     },
     Fetch {
-        life: Life,
+        post: Post,
         partition: PartitionId,
         id: FetchId,
         fetch: FollowerFetch,
     },
     FetchAnswer {
-        life: Life,
+        post: Post,
         partition: PartitionId,
         id: FetchId,
         answer: FetchAnswer,

@@ -15,7 +15,7 @@ use crate::broker::Broker;
 use crate::chance::Chance;
 use crate::disk::Disk;
 use crate::hosted::Request;
-use crate::message::{Address, Life, Message};
+use crate::message::{Address, Life, Message, Post};
 use crate::network::Network;
 use crate::oracle::Oracle;
 use crate::producer::Producer;
@@ -32,10 +32,10 @@ pub(crate) enum Happening {
     Deliver { from: Address, to: Address, message: Message },
     Start { broker: BrokerId },
     Beat { broker: BrokerId, life: Life },
-    Flushed { broker: BrokerId, life: Life, partition: PartitionId, token: FlushToken },
-    Wake { broker: BrokerId, life: Life, partition: PartitionId, at: Timestamp },
-    Unreachable { broker: BrokerId, life: Life, partition: PartitionId, id: klamm_replica::FetchId },
-    ProposalLost { broker: BrokerId, life: Life, partition: PartitionId, id: klamm_replica::ProposalId },
+    Flushed { broker: BrokerId, post: Post, partition: PartitionId, token: FlushToken },
+    Wake { broker: BrokerId, post: Post, partition: PartitionId, at: Timestamp },
+    Unreachable { broker: BrokerId, post: Post, partition: PartitionId, id: klamm_replica::FetchId },
+    ProposalLost { broker: BrokerId, post: Post, partition: PartitionId, id: klamm_replica::ProposalId },
     Died { broker: BrokerId, epoch: klamm_types::BrokerEpoch },
     Stop { broker: BrokerId, life: Life },
     Commit { term: u64, entries: usize },
@@ -131,24 +131,28 @@ impl World {
             Happening::Deliver { from, to, message } => self.deliver(from, to, message),
             Happening::Start { broker } => self.start(broker),
             Happening::Beat { broker, life } => self.beat(broker, life),
-            Happening::Flushed { broker, life, partition, token } => {
-                self.with_replica(broker, life, partition, |hosted, now, out| hosted.flush(now, token, out));
+            Happening::Flushed { broker, post, partition, token } => {
+                self.with_replica(broker, Some(post), partition, |hosted, now, out| {
+                    hosted.flush(now, token, out)
+                });
                 if self.chance.per_mille(50) {
                     let mut out = Vec::new();
                     self.broker_mut(broker).checkpoint(partition, &mut out);
                     self.carry_out(broker, out);
                 }
             }
-            Happening::Wake { broker, life, partition, at } => self.wake(broker, life, partition, at),
-            Happening::Unreachable { broker, life, partition, id } => {
-                self.with_replica(broker, life, partition, |hosted, now, out| {
+            Happening::Wake { broker, post, partition, at } => self.wake(broker, post, partition, at),
+            Happening::Unreachable { broker, post, partition, id } => {
+                self.with_replica(broker, Some(post), partition, |hosted, now, out| {
                     let answer = (id, FetchAnswer::Unreachable);
                     hosted.fetch_answered(now, answer, bytes::Bytes::new(), out);
                 });
             }
-            Happening::ProposalLost { broker, life, partition, id } => {
+            Happening::ProposalLost { broker, post, partition, id } => {
                 let event = Event::IsrProposalAnswered { proposal: id, answer: IsrAnswer::Lost };
-                self.with_replica(broker, life, partition, |hosted, now, out| hosted.feed(now, event, out));
+                self.with_replica(broker, Some(post), partition, |hosted, now, out| {
+                    hosted.feed(now, event, out)
+                });
             }
             Happening::Died { broker, epoch } => {
                 let now = self.scheduler.now();
@@ -274,21 +278,21 @@ impl World {
         self.scheduler.after(HEARTBEAT_US, Happening::Beat { broker: id, life });
     }
 
-    /// Does something with a replica of a life of a broker, if both are still there.
+    /// Does something with a replica of a broker, if it is there; only with that at `post` if there is one.
     fn with_replica(
         &mut self,
         id: BrokerId,
-        life: Life,
+        post: Option<Post>,
         partition: PartitionId,
         act: impl FnOnce(&mut crate::hosted::Hosted, Timestamp, &mut Vec<Request>),
     ) {
         let now = self.scheduler.now();
         let broker = self.broker_mut(id);
-        if broker.life != life {
-            return;
-        }
         let Some(process) = &mut broker.process else { return };
         let Some(hosted) = process.replicas.get_mut(&partition) else { return };
+        if post.is_some_and(|post| post != hosted.post) {
+            return;
+        }
         let mut out = Vec::new();
         act(hosted, now, &mut out);
         self.carry_out(id, out);
@@ -296,10 +300,9 @@ impl World {
     }
 
     fn schedule_wake(&mut self, id: BrokerId, partition: PartitionId) {
-        let broker = self.broker_mut(id);
-        let life = broker.life;
-        let Some(process) = &mut broker.process else { return };
+        let Some(process) = &mut self.broker_mut(id).process else { return };
         let Some(hosted) = process.replicas.get_mut(&partition) else { return };
+        let post = hosted.post;
         let wanted = hosted.next_wakeup();
         if hosted.wakes_at == wanted {
             return;
@@ -307,12 +310,12 @@ impl World {
         hosted.wakes_at = wanted;
         let Some(at) = wanted else { return };
         let wait_ms = at.millis_since(self.scheduler.now()).max(1).unsigned_abs();
-        let wake = Happening::Wake { broker: id, life, partition, at };
+        let wake = Happening::Wake { broker: id, post, partition, at };
         self.scheduler.after(wait_ms * 1_000, wake);
     }
 
-    fn wake(&mut self, id: BrokerId, life: Life, partition: PartitionId, at: Timestamp) {
-        self.with_replica(id, life, partition, |hosted, now, out| {
+    fn wake(&mut self, id: BrokerId, post: Post, partition: PartitionId, at: Timestamp) {
+        self.with_replica(id, Some(post), partition, |hosted, now, out| {
             // A wake-up that something else has overtaken is not needed any more.
             if hosted.wakes_at == Some(at) {
                 hosted.tick(now, out);
@@ -325,18 +328,18 @@ impl World {
         for request in requests {
             match request {
                 Request::Send(to, message) => {
-                    if let Message::Fetch { partition, id: fetch, .. } = &message {
-                        let lost =
-                            Happening::Unreachable { broker: id, life, partition: *partition, id: *fetch };
+                    if let Message::Fetch { post, partition, id: fetch, .. } = &message {
+                        let (post, partition, fetch) = (*post, *partition, *fetch);
+                        let lost = Happening::Unreachable { broker: id, post, partition, id: fetch };
                         self.scheduler.after(1_200_000, lost);
                     }
                     self.send(Address::Broker(id), to, message);
                 }
-                Request::Propose(partition, proposal) => self.propose(id, partition, &proposal),
-                Request::Flush(partition, token) => {
+                Request::Propose(partition, post, proposal) => self.propose((id, post), partition, &proposal),
+                Request::Flush(partition, post, token) => {
                     let (low, high) = self.scenario.flush_us;
                     let delay = self.chance.range(low, high);
-                    let flushed = Happening::Flushed { broker: id, life, partition, token };
+                    let flushed = Happening::Flushed { broker: id, post, partition, token };
                     self.scheduler.after(delay, flushed);
                 }
                 Request::DiskFailed => {
@@ -351,8 +354,7 @@ impl World {
         }
     }
 
-    fn propose(&mut self, id: BrokerId, partition: PartitionId, proposal: &IsrProposal) {
-        let life = self.broker(id).life;
+    fn propose(&mut self, (id, post): (BrokerId, Post), partition: PartitionId, proposal: &IsrProposal) {
         let latest = self.quorum.image(self.quorum.committed());
         let Some(topic) = latest.topics.topics().next().map(|topic| topic.id) else { return };
         let isr = proposal
@@ -371,9 +373,9 @@ impl World {
                 recovery: klamm_metadata::LeaderRecovery::Recovered,
             }],
         };
-        let message = Message::Propose { life, partition, proposal: proposal.id, request };
+        let message = Message::Propose { post, partition, proposal: proposal.id, request };
         self.send(Address::Broker(id), Address::Quorum, message);
-        let lost = Happening::ProposalLost { broker: id, life, partition, id: proposal.id };
+        let lost = Happening::ProposalLost { broker: id, post, partition, id: proposal.id };
         self.scheduler.after(700_000, lost);
     }
 
@@ -405,12 +407,12 @@ impl World {
                 });
             }
             // A proposal that was on its way may arrive after its sender's death.
-            Message::Propose { life, partition, proposal, request } => {
+            Message::Propose { post, partition, proposal, request } => {
                 self.decide(|quorum| {
                     let answer = quorum.alter_partition(&request);
                     let not_applied = matches!(answer, IsrAnswer::Refused(IsrRefusal::StaleBrokerEpoch));
-                    let message = Message::ProposalAnswer { life, partition, proposal, answer };
-                    if not_applied || life == Life(0) {
+                    let message = Message::ProposalAnswer { post, partition, proposal, answer };
+                    if not_applied {
                         return;
                     }
                     quorum.answer_later(from, message);
@@ -440,19 +442,18 @@ impl World {
                 }
             }
             Message::Feed { committed } => self.apply(id, committed),
-            Message::ProposalAnswer { life, partition, proposal, answer } => {
+            Message::ProposalAnswer { post, partition, proposal, answer } => {
                 let event = Event::IsrProposalAnswered { proposal, answer };
-                self.with_replica(id, life, partition, |hosted, now, out| hosted.feed(now, event, out));
+                self.with_replica(id, Some(post), partition, |hosted, now, out| hosted.feed(now, event, out));
             }
-            Message::Fetch { life, partition, id: fetch_id, fetch } => {
+            Message::Fetch { post, partition, id: fetch_id, fetch } => {
                 let Address::Broker(follower) = from else { return };
-                let mine = self.broker(id).life;
-                self.with_replica(id, mine, partition, |hosted, now, out| {
-                    hosted.follower_fetched(now, (follower, life, fetch_id), fetch, out);
+                self.with_replica(id, None, partition, |hosted, now, out| {
+                    hosted.follower_fetched(now, (follower, post, fetch_id), fetch, out);
                 });
             }
-            Message::FetchAnswer { life, partition, id: fetch_id, answer, records } => {
-                self.with_replica(id, life, partition, |hosted, now, out| {
+            Message::FetchAnswer { post, partition, id: fetch_id, answer, records } => {
+                self.with_replica(id, Some(post), partition, |hosted, now, out| {
                     hosted.fetch_answered(now, (fetch_id, answer), records, out);
                 });
             }

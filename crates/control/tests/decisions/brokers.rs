@@ -176,6 +176,24 @@ fn a_controlled_shutdown_moves_leaderships_and_waits_for_the_others() {
     assert_eq!(state(&cluster.partition("u", 0)).0, Some(1));
 }
 
+/// Otherwise the mark would not fit at the next start, and what was closed in order would count as lost.
+#[test]
+fn a_late_request_of_a_process_that_has_gone_does_not_outdate_the_mark_that_it_left() {
+    let mut cluster = Cluster::empty();
+    let request = cluster.register_request(1, RecoveryVerdict::CrashedDurable);
+    let epoch = cluster.register(&request).expect("a new broker");
+    assert!(!cluster.heartbeat(1).fenced);
+    cluster.topic("t", 1, &[&[1]]);
+    while !cluster.heartbeat_as(1, epoch, false, true).expect("it is registered").may_shut_down {}
+    assert_eq!(cluster.register(&request), Ok(epoch));
+    let mut next = cluster.register_request(1, RecoveryVerdict::Clean);
+    next.marker_epoch = Some(epoch);
+    cluster.register(&next).expect("the first has gone");
+    assert_eq!(state(&cluster.partition("t", 0)), (None, vec![], vec![1], vec![]));
+    assert!(!cluster.heartbeat(1).fenced);
+    assert_eq!(state(&cluster.partition("t", 0)).0, Some(1));
+}
+
 #[test]
 fn a_new_controller_lets_a_broker_go_only_after_everybody_was_heard() {
     let mut cluster = Cluster::new(2);

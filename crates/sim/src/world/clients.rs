@@ -39,11 +39,10 @@ impl World {
         batch: &bytes::Bytes,
     ) {
         let broker = self.broker(id);
-        let life = broker.life;
         let lease = broker.process.as_ref().map(|process| process.lease_until);
         let hosts = broker.process.as_ref().is_some_and(|p| p.replicas.contains_key(&partition));
         match lease.filter(|_| hosts) {
-            Some(lease) => self.with_replica(id, life, partition, |hosted, now, out| {
+            Some(lease) => self.with_replica(id, None, partition, |hosted, now, out| {
                 hosted.produce(now, lease, (producer, attempt, batch), out);
             }),
             None => {

@@ -79,7 +79,7 @@ impl World {
         self.replacing_disk
     }
 
-    /// All brokers serve, and all partitions have all their replicas in sync.
+    /// All brokers serve under the registration that the metadata shows, and all partitions have all their replicas in sync.
     fn is_whole_in_metadata(&self) -> bool {
         let image = self.quorum.latest();
         let whole = |partition: &klamm_metadata::PartitionRegistration| {
@@ -89,8 +89,14 @@ impl World {
         };
         let committed = self.quorum.committed() == self.quorum.entries();
         let now_us = self.scheduler.now_us();
+        // A process that is not registered yet may have come with an empty disk while its predecessor still counts.
+        let registered = |id| image.cluster.broker(id).map(|registration| registration.epoch);
         let up = |broker: &crate::broker::Broker| {
-            broker.process.is_some() && broker.paused_until_us <= now_us && !broker.disk.is_failing()
+            let epoch = broker.process.as_ref().and_then(|process| process.epoch);
+            epoch.is_some()
+                && epoch == registered(broker.id)
+                && broker.paused_until_us <= now_us
+                && !broker.disk.is_failing()
         };
         committed
             && self.all_unfenced()
