@@ -133,7 +133,7 @@ impl World {
             Happening::Beat { broker, life } => self.beat(broker, life),
             Happening::Flushed { broker, post, partition, token } => {
                 self.with_replica(broker, Some(post), partition, |hosted, now, out| {
-                    hosted.flush(now, token, out)
+                    hosted.flush(now, token, out);
                 });
                 if self.chance.per_mille(50) {
                     let mut out = Vec::new();
@@ -151,7 +151,7 @@ impl World {
             Happening::ProposalLost { broker, post, partition, id } => {
                 let event = Event::IsrProposalAnswered { proposal: id, answer: IsrAnswer::Lost };
                 self.with_replica(broker, Some(post), partition, |hosted, now, out| {
-                    hosted.feed(now, event, out)
+                    hosted.feed(now, event, out);
                 });
             }
             Happening::Died { broker, epoch } => {
