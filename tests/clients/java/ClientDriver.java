@@ -86,7 +86,9 @@ public final class ClientDriver {
             Map<String, Object> settings = Map.of(
                 "bootstrap.servers", bootstrap, "acks", "all", "linger.ms", 200, "batch.size", 1 << 19,
                 "max.request.size", LARGE_BYTES, "compression.type", one.get("codec").asText(),
-                "enable.idempotence", one.get("idempotent").asBoolean());
+                "enable.idempotence", one.get("idempotent").asBoolean(),
+                // Without idempotence a batch that is sent again may come after its successor.
+                "max.in.flight.requests.per.connection", one.get("idempotent").asBoolean() ? 5 : 1);
             List<Future<RecordMetadata>> sent = new ArrayList<>();
             try (KafkaProducer<byte[], byte[]> producer =
                     new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer())) {

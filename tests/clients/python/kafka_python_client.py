@@ -22,7 +22,9 @@ class Client:
         codec = None if case["codec"] == "none" else case["codec"]
         producer = KafkaProducer(
             bootstrap_servers=self.bootstrap, acks="all", linger_ms=200, compression_type=codec, batch_size=1 << 19,
-            enable_idempotence=case["idempotent"], max_request_size=2 << 20)
+            enable_idempotence=case["idempotent"], max_request_size=2 << 20,
+            # Without idempotence a batch that is sent again may come after its successor.
+            max_in_flight_requests_per_connection=5 if case["idempotent"] else 1)
         futures = [
             producer.send(
                 case["topic"], value=value, key=key, headers=headers, partition=case["partition"],

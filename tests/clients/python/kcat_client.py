@@ -31,6 +31,8 @@ class Client:
             *self.command, "-P", "-Z", "-t", case["topic"], "-p", str(case["partition"]), "-z", case["codec"],
             "-K", KEY_END.decode(), "-D", RECORD_END.decode(), "-X", "acks=all", "-X", "linger.ms=50",
             "-X", f"enable.idempotence={str(case['idempotent']).lower()}",
+            # Without idempotence a batch that is sent again may come after its successor.
+            "-X", f"max.in.flight={5 if case['idempotent'] else 1}",
         ]
         for headers, stretch in itertools.groupby(records, key=lambda record: record[3]):
             options = []

@@ -58,7 +58,7 @@ pub struct GoProgram {
 }
 
 impl GoProgram {
-    /// Builds the module in `source` (`go.mod`, `go.sum`, `main.go`) into `target/tools/go/NAME`, with Go's caches beside it.
+    /// Builds the module in `source` (`go.mod`, `go.sum`, `main.go`) into `target/tools/go/NAME`, with caches that are removed then.
     ///
     /// # Errors
     /// Without Go 1.26; if a file cannot be read, a module fetched, or the program built.
@@ -71,12 +71,18 @@ impl GoProgram {
         let installation = Installation { directory: &target, recipe: &recipe, what: &what };
         installation.ensure(|into| {
             let mut command = Command::new(go);
-            command
-                .args(["build", "-mod=readonly", "-modcacherw", "-trimpath", "-o"])
-                .arg(into.join("program"));
+            // Unoptimised: what the client does is little work beside the compiler's.
+            command.args(["build", "-mod=readonly", "-modcacherw", "-trimpath", "-gcflags=all=-N -l", "-o"]);
+            command.arg(into.join("program"));
             command.arg(".").current_dir(source).env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local");
             command.env("GOMODCACHE", into.join("modules")).env("GOCACHE", into.join("cache"));
-            run(&mut command).map_err(|error| installation.not_installed(&error))
+            run(&mut command).map_err(|error| installation.not_installed(&error))?;
+            // Hundreds of megabytes, of use to a next build only, which would begin with an empty directory.
+            for cache in ["modules", "cache"] {
+                let removed = fs::remove_dir_all(into.join(cache));
+                removed.map_err(|error| installation.not_installed(&error))?;
+            }
+            Ok(())
         })?;
         Ok(Self { binary: target.join("program") })
     }

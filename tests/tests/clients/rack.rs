@@ -1,6 +1,8 @@
 //! Java's consumer in another rack than the leader reads from the replica in its own (KIP-392).
 
-use klamm_tests::cluster::Cluster;
+use std::time::Duration;
+
+use klamm_tests::cluster::{Cluster, wait_for};
 use klamm_tests::skip;
 use serde::Deserialize;
 use tempfile::NamedTempFile;
@@ -36,14 +38,27 @@ async fn java_reads_from_the_replica_in_its_rack() {
     let (work, _file) = few();
     let written: Vec<Written> = driver.run("produce", &bootstrap, &[work]).await;
 
-    let view = cluster.admin().wait_for_leaders("orders").await.unwrap();
-    let leader = u16::try_from(view.partitions[0].leader.unwrap().0).unwrap();
+    let leader = in_sync(&cluster).await;
     for id in cluster.ids() {
         // A consumer that is near the leader is sent nowhere.
         let near = if id == leader { -1 } else { i32::from(id) };
         let (seen, preferred) = read(&driver, &bootstrap, &format!("rack{id}"), written.len()).await;
         assert_eq!((seen.len(), preferred), (written.len(), near), "from rack{id}; the leader is {leader}");
     }
+}
+
+/// The leader, once all replicas are in sync: the others are passed over.
+async fn in_sync(cluster: &Cluster) -> u16 {
+    let admin = cluster.admin();
+    let leader = wait_for("all replicas are in sync", Duration::from_secs(60), async || {
+        let topic = admin.wait_for_leaders("orders").await.map_err(|error| error.to_string())?;
+        let partition = &topic.partitions[0];
+        match partition.leader {
+            Some(leader) if partition.in_sync_replicas.len() == 3 => Ok(leader.0),
+            _ => Err(format!("{partition:?}")),
+        }
+    });
+    u16::try_from(leader.await.unwrap()).unwrap()
 }
 
 fn few() -> (ProduceWork, NamedTempFile) {
