@@ -155,16 +155,19 @@ fn runtime(name: &'static str, threads: usize) -> Result<Runtime, NodeError> {
     built.map_err(|source| NodeError::System { what: "start threads", source })
 }
 
-/// How many files the logs may keep open, by what the system allows this process.
+/// How many files the logs may keep open. This process takes as many as the system gives on demand: a container often
+/// begins with 1,024 and may have a million.
 fn open_files_max() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
-    let Some(soft) = soft else { return OPEN_FILES_MAX };
-    if soft < 2 * OPEN_FILES_MAX {
-        tracing::info!(limit = soft, "few open files are allowed; ulimit -n 100000 allows more");
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let allowed = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    // No limit is more than enough.
+    let allowed = allowed.and_then(|allowed| usize::try_from(allowed).ok()).unwrap_or(usize::MAX);
+    if allowed < 2 * OPEN_FILES_MAX {
+        tracing::info!(limit = allowed, "few open files are allowed; ulimit -Hn 100000 allows more");
     }
-    (soft / 2).clamp(64, OPEN_FILES_MAX)
+    (allowed / 2).clamp(64, OPEN_FILES_MAX)
 }
 
 struct Node {

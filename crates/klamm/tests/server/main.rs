@@ -320,6 +320,19 @@ fn a_node_whose_quorum_dies_ends_at_once_whatever_is_under_way() {
     assert!(told.contains("the controller has stopped: ") && told.contains("cannot write "), "{told}");
 }
 
+/// As in a container, where 1,024 are allowed at first and many more on demand.
+#[test]
+fn a_node_takes_as_many_open_files_as_it_may_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -Sn 1024; ulimit -Hn 2000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_klamm")]);
+    let node = Alone::start_by(limited, &dir.path().join("data"), &[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["2000", "2000"], "{line}");
+    assert!(node.logged().contains("few open files are allowed"), "{}", node.logged());
+}
+
 #[test]
 fn every_wrong_setting_is_one_line_and_the_exit_code_is_two() {
     let output = server(&[("num.partition", "1"), ("log.retention.ms", "soon")]).output().unwrap();
