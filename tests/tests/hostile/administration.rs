@@ -4,8 +4,9 @@ use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
+use klamm_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use klamm_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-use klamm_protocol::messages::{CreateTopicsRequest, IncrementalAlterConfigsRequest};
+use klamm_protocol::messages::{CreateTopicsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest};
 
 use crate::bed::Bed;
 
@@ -23,6 +24,7 @@ pub(crate) async fn send_all(bed: &mut Bed) {
     let after = bed.topics().await;
     bed.expect_that("W46", before == after, || format!("{before:?} became {after:?}"));
     w47_settings(bed).await;
+    w47_sensitive(bed).await;
 }
 
 fn topic(name: &str) -> CreatableTopic {
@@ -124,6 +126,34 @@ async fn w47_settings(bed: &mut Bed) {
     alter(bed, (77, "t"), set("retention.ms", "1", 0), ErrorCode::InvalidRequest).await;
     alter(bed, (BROKER, "x"), set("message.max.bytes", "1", 0), ErrorCode::InvalidRequest).await;
     alter(bed, (BROKER, "1"), set("log.cleaner.threads", "few", 0), ErrorCode::InvalidConfig).await;
+}
+
+/// What is refused is not told again, least of all a secret.
+async fn w47_sensitive(bed: &mut Bed) {
+    let (name, secret) = ("ssl.truststore.password", "hidden-from-all");
+    let config =
+        AlterableConfig { name: name.to_owned(), value: Some(secret.to_owned()), config_operation: 0 };
+    let resource =
+        AlterConfigsResource { resource_type: BROKER, resource_name: "1".to_owned(), configs: vec![config] };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let answer = bed.answered("W47 sensitive", 1, &request).await;
+    let (code, text) = (answer.responses[0].error_code, format!("{answer:?}"));
+    bed.expect("W47 sensitive", &[code], ErrorCode::InvalidConfig);
+    bed.expect_that("W47 sensitive", !text.contains(secret), || text.clone());
+    let resource = DescribeConfigsResource {
+        resource_type: BROKER,
+        resource_name: "1".to_owned(),
+        configuration_keys: Some(vec![name.to_owned()]),
+    };
+    let request = DescribeConfigsRequest {
+        resources: vec![resource],
+        include_synonyms: true,
+        include_documentation: true,
+    };
+    let answer = bed.answered("W47 sensitive", 4, &request).await;
+    let mut told = answer.results.iter().flat_map(|result| &result.configs);
+    let is_hidden = told.any(|config| config.name == name && config.is_sensitive && config.value.is_none());
+    bed.expect_that("W47 sensitive", is_hidden, || format!("{answer:?}"));
 }
 
 async fn alter(bed: &mut Bed, (kind, name): (i8, &str), config: AlterableConfig, expected: ErrorCode) {

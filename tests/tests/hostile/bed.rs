@@ -40,7 +40,8 @@ pub(crate) struct Bed {
 impl Bed {
     /// A node with the topics "good", "t" and "compacted", of one partition each.
     pub(crate) async fn start() -> Self {
-        let mut cluster = Cluster::start(&ClusterSpec { nodes: 1, ..ClusterSpec::default() }).await.unwrap();
+        let spec = ClusterSpec { nodes: 1, ..ClusterSpec::default() };
+        let mut cluster = Cluster::start(&spec).await.unwrap();
         let admin = cluster.admin();
         let topic =
             |name| NewTopic { partitions: Some(1), replication_factor: Some(1), ..NewTopic::named(name) };
@@ -115,6 +116,25 @@ impl Bed {
         names
     }
 
+    /// The node holds nothing of what it was sent.
+    fn assert_memory(&mut self) {
+        let grown = memory(&mut self.cluster).saturating_sub(self.memory_before);
+        assert!(grown <= GROWTH_BYTES_MAX, "the node holds {grown} bytes more than before");
+    }
+
+    /// Stops the node in order and starts it again.
+    pub(crate) async fn restart(&mut self) {
+        self.assert_memory();
+        self.cluster.node(1).terminate(PATIENCE).await.unwrap();
+        self.cluster.node(1).restart().unwrap();
+        self.cluster.wait_ready().await.unwrap();
+        self.cluster.admin().wait_for_leaders("t").await.unwrap();
+        self.cluster.admin().wait_for_leaders("good").await.unwrap();
+        self.good = Client::connect(&self.cluster).await;
+        self.assert_serves("a restart").await;
+        self.memory_before = memory(&mut self.cluster);
+    }
+
     /// The client that behaves writes a record and reads it.
     pub(crate) async fn assert_serves(&mut self, after: &str) {
         let written = batch(Some(b"k"), self.good_offset.to_string().as_bytes());
@@ -135,8 +155,7 @@ impl Bed {
     /// Everything was as it had to be, and the node holds nothing of it.
     pub(crate) async fn finish(mut self) {
         assert!(self.findings.is_empty(), "{}", self.findings.join("\n"));
-        let grown = memory(&mut self.cluster).saturating_sub(self.memory_before);
-        assert!(grown <= GROWTH_BYTES_MAX, "the node holds {grown} bytes more than before");
+        self.assert_memory();
         let log = self.cluster.node(1).log_end(usize::MAX);
         assert!(!log.contains("panicked"), "{log}");
         self.cluster.node(1).terminate(PATIENCE).await.unwrap();

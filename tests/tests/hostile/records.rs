@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use klamm_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use klamm_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use klamm_protocol::messages::metadata_request::MetadataRequestTopic;
 use klamm_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use klamm_protocol::messages::{
-    FetchRequest, FetchResponse, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
-    ProduceRequest, ProduceResponse,
+    DeleteRecordsRequest, FetchRequest, FetchResponse, ListOffsetsRequest, MetadataRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, ProduceResponse,
 };
 use klamm_protocol::{ErrorCode, Uuid};
 use tokio::time::Instant;
@@ -30,6 +31,8 @@ pub(crate) async fn send_all(bed: &mut Bed) {
     w29_epochs(bed).await;
     w30_replicas(bed).await;
     w41_compacted(bed).await;
+    w28_deleted(bed).await;
+    w29_former_epochs(bed).await;
 }
 
 fn produce_codes(answer: &ProduceResponse) -> Vec<i16> {
@@ -203,6 +206,37 @@ async fn w29_epochs(bed: &mut Bed) {
     let answer = bed.answered("W29 OffsetForLeaderEpoch", 4, &epochs(0, 999)).await;
     let codes: Vec<_> = answer.topics[0].partitions.iter().map(|partition| partition.error_code).collect();
     bed.expect("W29 OffsetForLeaderEpoch", &codes, ErrorCode::UnknownLeaderEpoch);
+}
+
+async fn w29_former_epochs(bed: &mut Bed) {
+    // A leader that comes back leads in a new epoch.
+    bed.restart().await;
+    let mut request = fetch("t", 0, 1);
+    request.topics[0].partitions[0].current_leader_epoch = 0;
+    let answer = bed.answered("W29 former Fetch", FETCH, &request).await;
+    bed.expect("W29 former Fetch", &fetch_codes(&answer), ErrorCode::FencedLeaderEpoch);
+    let mut request = list_offsets(&[0], -1);
+    request.topics[0].partitions[0].current_leader_epoch = 0;
+    let answer = bed.answered("W29 former ListOffsets", 7, &request).await;
+    let codes: Vec<_> = answer.topics[0].partitions.iter().map(|partition| partition.error_code).collect();
+    bed.expect("W29 former ListOffsets", &codes, ErrorCode::FencedLeaderEpoch);
+    let answer = bed.answered("W29 former OffsetForLeaderEpoch", 4, &epochs(0, 0)).await;
+    let codes: Vec<_> = answer.topics[0].partitions.iter().map(|partition| partition.error_code).collect();
+    bed.expect("W29 former OffsetForLeaderEpoch", &codes, ErrorCode::FencedLeaderEpoch);
+}
+
+async fn w28_deleted(bed: &mut Bed) {
+    for (offset, expected) in
+        [(i64::MAX, ErrorCode::OffsetOutOfRange), (-2, ErrorCode::OffsetOutOfRange), (1, ErrorCode::None)]
+    {
+        let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset }];
+        let topics = vec![DeleteRecordsTopic { name: "t".to_owned(), partitions }];
+        let request = DeleteRecordsRequest { topics, timeout_ms: 10_000 };
+        let answer = bed.answered("W28 DeleteRecords", 2, &request).await;
+        bed.expect("W28 DeleteRecords", &[answer.topics[0].partitions[0].error_code], expected);
+    }
+    let answer = bed.answered("W28 deleted", FETCH, &fetch("t", 0, 0)).await;
+    bed.expect("W28 deleted", &fetch_codes(&answer), ErrorCode::OffsetOutOfRange);
 }
 
 async fn w30_replicas(bed: &mut Bed) {
