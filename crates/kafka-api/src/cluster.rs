@@ -101,6 +101,13 @@ impl ClusterView {
         self.nodes().filter(|node| !node.fenced)
     }
 
+    /// The brokers that clients are told of: those that they may use, or, if there is none, the one that answers. Told
+    /// of no broker at all, librdkafka (2.16) gives up the addresses that it has and never comes back.
+    pub(crate) fn told_nodes(&self) -> Vec<NodeAddress> {
+        let usable: Vec<_> = self.usable_nodes().collect();
+        if usable.is_empty() { self.nodes().filter(|node| node.id == self.broker).collect() } else { usable }
+    }
+
     /// The broker that clients are told is the controller. Brokers pass on what only the controller can do, so any
     /// usable one will do, and this one spares a hop. `None` if there is none.
     pub(crate) fn controller(&self) -> Option<BrokerId> {

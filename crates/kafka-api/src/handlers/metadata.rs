@@ -156,7 +156,8 @@ fn describe(
     MetadataResponse {
         throttle_time_ms: 0,
         brokers: view
-            .usable_nodes()
+            .told_nodes()
+            .into_iter()
             .map(|node| MetadataResponseBroker {
                 node_id: node.id.0,
                 host: node.host,

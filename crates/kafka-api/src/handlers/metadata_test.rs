@@ -41,6 +41,13 @@ fn brokers_are_told_as_the_listener_has_them_and_without_the_fenced() {
 }
 
 #[test]
+fn a_broker_tells_of_itself_where_no_broker_is_usable() {
+    let response = ask(&Bed::with_brokers(&[(1, true), (2, true)]), 13, quiet(&[]));
+    assert_eq!(response.brokers.iter().map(|broker| broker.node_id).collect::<Vec<_>>(), [1]);
+    assert_eq!(response.controller_id, -1);
+}
+
+#[test]
 fn all_topics_are_null_and_before_version_1_none() {
     let all = MetadataRequest { topics: None, ..MetadataRequest::default() };
     let told = [("__consumer_offsets", 0), ("orders", 0)];
