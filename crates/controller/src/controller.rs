@@ -363,6 +363,7 @@ async fn report(
                 let next = ControllerStatus {
                     is_active: known.is_active,
                     is_ready: known.is_ready,
+                    is_enlisted: known.is_enlisted,
                     awaited: known.awaited.clone(),
                     failure,
                     ..next

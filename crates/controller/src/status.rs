@@ -31,6 +31,8 @@ pub struct ControllerStatus {
     pub is_active: bool,
     /// It has caught up with what the quorum had committed when it started, and so serves metadata.
     pub is_ready: bool,
+    /// It knows which quorum it is part of, or founds: what it has forgotten, if anything, others have told.
+    pub is_enlisted: bool,
     /// Controllers that have to say what they remember before this one votes, as `ID@HOST:PORT`: it is new, or has
     /// forgotten something. Empty once it takes part.
     pub awaited: Vec<String>,
@@ -46,6 +48,7 @@ impl ControllerStatus {
         committed_end_offset: Offset::ZERO,
         is_active: false,
         is_ready: false,
+        is_enlisted: false,
         awaited: Vec::new(),
         failure: None,
     };

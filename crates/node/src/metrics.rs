@@ -113,6 +113,7 @@ impl NodeView for Observed {
             let term = status.term;
             lines.push(format!("controller: {:?}, led by {leader} in term {term}", status.role));
             if !status.awaited.is_empty() {
+                is_ready = false;
                 lines.push(format!("controller: waits for {}", status.awaited.join(",")));
             }
         }

@@ -314,7 +314,11 @@ impl Node {
                 ControllerRole::start(&self.config, &self.derived, belongs, self.fs.clone()).await?;
             tracing::info!(addresses = ?controller.addresses(), "the controller takes part in the quorum");
             self.observed.set_controller(controller.status());
+            let status = controller.status();
             started.controller = Some(controller);
+            if self.config.roles.broker {
+                self.until_enlisted(status).await?;
+            }
         }
         if self.config.roles.broker {
             let broker = self.start_broker().await?;
@@ -323,6 +327,22 @@ impl Node {
             started.broker = Some(broker);
         }
         Ok(())
+    }
+
+    /// Waits until the controller of this node knows which quorum it is part of. With an empty disk it may hear of two, and
+    /// a broker that had followed the wrong one before would have bound the node to it.
+    async fn until_enlisted(
+        &self,
+        mut status: watch::Receiver<klamm_controller::ControllerStatus>,
+    ) -> Result<(), NodeError> {
+        let enlisted = async {
+            let known = status.wait_for(|status| status.is_enlisted || status.failure.is_some()).await;
+            known.map_or_else(|_| Some("its tasks have ended".to_owned()), |status| status.failure.clone())
+        };
+        tokio::select! {
+            _ = self.quorum.settled() => Ok(()),
+            failure = enlisted => failure.map_or(Ok(()), |reason| Err(NodeError::ControllerStopped { reason })),
+        }
     }
 
     /// Has the directories name the quorum as soon as this node belongs to one.

@@ -55,6 +55,16 @@ pub enum FeedError {
         /// Why.
         source: ReplayError,
     },
+    /// The quorum, as a majority has confirmed, does not have what was applied.
+    #[error(
+        "the quorum has committed the metadata before offset {committed_end} and this node had applied {applied}: the controllers' disks were replaced by older copies, and what was acknowledged since then is lost; start this node again to go on without it"
+    )]
+    QuorumWentBack {
+        /// Exclusive end of what is committed.
+        committed_end: Offset,
+        /// The last offset that is applied.
+        applied: Offset,
+    },
     /// The metadata is that of another quorum than this node belongs to.
     #[error("the feed is of a foreign quorum")]
     Quorum(#[from] ForeignQuorum),
@@ -66,7 +76,7 @@ impl FeedError {
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         match self {
-            Self::Entry { .. } | Self::Replay { .. } | Self::Quorum(_) => true,
+            Self::Entry { .. } | Self::Replay { .. } | Self::Quorum(_) | Self::QuorumWentBack { .. } => true,
             Self::Snapshot(error) => match error {
                 SnapshotError::UnknownVersion { .. }
                 | SnapshotError::Record(_)
@@ -120,6 +130,10 @@ impl Feed {
             Some(Event::Entries(_)) if self.snapshot.is_some() => Err(FeedError::OutOfPlace),
             Some(Event::Entries(entries)) => self.on_entries(entries),
             Some(Event::Idle(_)) => Ok(None),
+            Some(Event::Behind(behind)) => Err(FeedError::QuorumWentBack {
+                committed_end: Offset(behind.committed_end_offset),
+                applied: self.image.provenance.last_offset,
+            }),
             None => Err(FeedError::OutOfPlace),
         }
     }

@@ -283,7 +283,7 @@ fn records(event: &pb::FollowEvent) -> usize {
             Some(Part::Trailer(_)) => usize::MAX,
             Some(Part::Header(_)) | None => 0,
         },
-        Some(Event::Idle(_)) | None => 0,
+        Some(Event::Idle(_) | Event::Behind(_)) | None => 0,
     }
 }
 

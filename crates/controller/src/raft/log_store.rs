@@ -83,14 +83,17 @@ impl LogStore {
             .map_err(|source| storage("lock", &lock_path, source))?
             .ok_or(LogStoreError::Locked { path: lock_path })?;
         let state_file = StateFile::new(Arc::clone(&log_dir), directory.clone());
-        let (mut state, is_missing) = load_state(&log_dir, &directory, &state_file)?;
+        let (mut state, log_bytes) = load_state(&log_dir, &directory, &state_file)?;
         let start = start_offset(&state);
-        // Opening the log may cut its end. Once that is gone nothing else tells that it was there, so a crash before it
-        // is written down would pass for a clean end: it is said before, and taken back.
-        let was_lost = state.lost;
-        let may_lose = state.vote.is_some() && was_lost == Lost::Nothing;
-        if may_lose {
+        // The log is made before the first vote is given. What a start had cut that crashed shows in the bytes.
+        let has_promised = state.vote.is_some();
+        if has_promised && state.opening.map_or(log_bytes.is_none(), |before| log_bytes < Some(before)) {
             state.lost = Lost::Unknown;
+        }
+        // Opening the log may cut its end. Once that is gone nothing else tells that it was there, and a crash before it
+        // is written down would pass for a clean end.
+        if has_promised {
+            state.opening = Some(log_bytes.unwrap_or(0));
             state_file.write(&state)?;
         }
         let points = log_dir.load_recovery_points()?;
@@ -109,10 +112,12 @@ impl LogStore {
         if !report.damage.is_empty() {
             return Err(LogStoreError::Damaged { ranges: report.damage });
         }
-        // Whether what was cut was acknowledged nothing here can tell. A log without any file has lost all of them.
-        let lost = if report.truncated_bytes > 0 || is_missing { Lost::Unknown } else { was_lost };
-        if lost != state.lost {
-            state.lost = lost;
+        // Whether what was cut was acknowledged nothing here can tell.
+        if report.truncated_bytes > 0 {
+            state.lost = Lost::Unknown;
+        }
+        if has_promised || report.truncated_bytes > 0 {
+            state.opening = None;
             state_file.write(&state)?;
         }
         let shared = Arc::new(Shared::new(log, state_file, state));
@@ -311,26 +316,29 @@ fn make_directory(log_dir: &LogDir, directory: &Path) -> Result<(), LogStoreErro
     Ok(())
 }
 
-/// What the state file says, and whether the log that it belongs to has no files at all, though it should; for a new
-/// log, an empty one is made first.
+/// What the state file says, and how many bytes the log has, `None` without any file; for a new log, an empty state is
+/// made first.
 fn load_state(
     log_dir: &LogDir,
     directory: &Path,
     state_file: &StateFile,
-) -> Result<(QuorumState, bool), LogStoreError> {
+) -> Result<(QuorumState, Option<u64>), LogStoreError> {
     let names = log_dir.fs().list(directory).map_err(|source| storage("list", directory, source))?;
-    let has_files = names.iter().any(|entry| entry.name.ends_with(".log"));
-    if let Some(state) = state_file.read()? {
-        // The log is made before the first vote is given.
-        let is_missing = !has_files && state.vote.is_some();
-        return Ok((state, is_missing));
+    let mut log_bytes = None;
+    for entry in names.iter().filter(|entry| entry.name.ends_with(".log")) {
+        let path = directory.join(&entry.name);
+        let stat = log_dir.fs().stat(&path).map_err(|source| storage("stat", &path, source))?;
+        log_bytes = Some(log_bytes.unwrap_or(0) + stat.map_or(0, |stat| stat.len));
     }
-    if has_files {
+    if let Some(state) = state_file.read()? {
+        return Ok((state, log_bytes));
+    }
+    if log_bytes.is_some() {
         return Err(LogStoreError::StateMissing { path: state_file.path().clone() });
     }
     let state = QuorumState::default();
     state_file.write(&state)?;
-    Ok((state, false))
+    Ok((state, None))
 }
 
 /// Where the log starts: after what was purged.

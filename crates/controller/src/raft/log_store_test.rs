@@ -53,6 +53,22 @@ async fn what_a_start_cuts_is_not_forgotten_if_it_crashes() {
     assert!(crashes > 10, "only {crashes} crashes were tried");
 }
 
+/// A node that is killed while it starts must not wait for all the others afterwards.
+#[tokio::test]
+async fn a_start_that_cuts_nothing_leaves_no_doubt_wherever_it_ends() {
+    let fs = lived().await;
+    fs.record();
+    drop(open(&fs));
+    let mut points = fs.crash_points();
+    while let Some(point) = points.next() {
+        let plans = [CrashPlan::nothing_pending(), CrashPlan::everything_pending()];
+        let cuts = plans.iter().map(|plan| point.power_cut(plan));
+        for disk in cuts.chain([point.process_kill()]) {
+            assert_eq!(open(&disk).lost(), Lost::Nothing, "crash at {}", point.position());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_log_whose_files_are_gone_has_lost_all_of_them() {
     let fs = lived().await;

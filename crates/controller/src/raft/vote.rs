@@ -1,7 +1,7 @@
 //! The small file with what Raft must not forget beside its entries: the vote, and how far the log was purged. The last
 //! committed entry rides along; it may be old. A log that may have lost what it had acknowledged says so here, too.
 //!
-//! Three envelopes in fixed order, and a fourth one if something was lost. The file is replaced as a whole: written under another name, synced, renamed, and
+//! Three envelopes in fixed order, a fourth one if something was lost, and another while the log is opened. The file is replaced as a whole: written under another name, synced, renamed, and
 //! the directory synced.
 
 use std::io;
@@ -32,6 +32,8 @@ pub(super) struct QuorumState {
     pub(super) committed: Option<LogId>,
     /// What the log may have acknowledged and lost.
     pub(super) lost: Lost,
+    /// The log is being opened, which may cut it; so many bytes it had before.
+    pub(super) opening: Option<u64>,
 }
 
 /// What a log may have acknowledged and does not hold any more.
@@ -55,6 +57,9 @@ impl QuorumState {
         if let Some(lost) = LostRecordV1::of(self.lost) {
             envelope::seal(&lost, &mut bytes)?;
         }
+        if let Some(log_bytes) = self.opening {
+            envelope::seal(&OpeningRecordV1(log_bytes), &mut bytes)?;
+        }
         Ok(bytes)
     }
 
@@ -62,13 +67,19 @@ impl QuorumState {
         let (VoteRecordV1(vote), bytes) = envelope::open(bytes)?;
         let (PurgedRecordV1(last_purged), bytes) = envelope::open(bytes)?;
         let (CommittedRecordV1(committed), bytes) = envelope::open(bytes)?;
-        let lost =
-            if bytes.is_empty() { Lost::Nothing } else { envelope::open_only::<LostRecordV1>(bytes)?.into() };
+        let (lost, bytes) = match envelope::open::<LostRecordV1>(bytes) {
+            _ if bytes.is_empty() => (Lost::Nothing, bytes),
+            Ok((lost, rest)) => (lost.into(), rest),
+            Err(EnvelopeError::RecordType { .. }) => (Lost::Nothing, bytes),
+            Err(error) => return Err(error),
+        };
+        let opening = if bytes.is_empty() { None } else { Some(envelope::open_only(bytes)?) };
         Ok(Self {
             vote: vote.map(Vote::from),
             last_purged: last_purged.map(LogId::from),
             committed: committed.map(LogId::from),
             lost,
+            opening: opening.map(|OpeningRecordV1(log_bytes)| log_bytes),
         })
     }
 }
@@ -143,6 +154,15 @@ struct CommittedRecordV1(Option<LogIdV1>);
 /// Up to where something was lost; `None` if nobody knows.
 #[derive(Serialize, Deserialize)]
 struct LostRecordV1(Option<LogIdV1>);
+
+/// How many bytes the log had before it was opened.
+#[derive(Serialize, Deserialize)]
+struct OpeningRecordV1(u64);
+
+impl Durable for OpeningRecordV1 {
+    const RECORD_TYPE: u16 = 7;
+    const SCHEMA_VERSION: u16 = 1;
+}
 
 impl LostRecordV1 {
     fn of(lost: Lost) -> Option<Self> {

@@ -19,6 +19,7 @@ fn full_state() -> QuorumState {
         last_purged: Some(log_id(1, 4)),
         committed: Some(log_id(3, 7)),
         lost: Lost::Nothing,
+        opening: None,
     }
 }
 

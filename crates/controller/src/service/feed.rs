@@ -11,6 +11,7 @@ use futures_util::Stream;
 use klamm_metadata::{MetadataImage, SnapshotWriter};
 use klamm_pb::metadata::v1 as pb;
 use klamm_rpc::stubs::metadata::v1::metadata_feed_server::MetadataFeed;
+use openraft::raft::ReadPolicy;
 use openraft::{Instant as _, RaftLogReader as _};
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
@@ -87,6 +88,11 @@ struct Touch {
 }
 
 impl Touch {
+    /// Whether this is the active controller, as a majority confirms now: it has all that was committed before.
+    async fn is_confirmed(&self) -> bool {
+        self.status.borrow().is_active && self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok()
+    }
+
     fn is_in_touch(&self) -> bool {
         if self.status.borrow().is_active {
             return true;
@@ -158,9 +164,21 @@ impl Feed {
         self.committed.borrow().provenance.last_offset.next().0.cast_unsigned()
     }
 
-    /// A follower that is ahead of this controller waits for it.
+    /// A follower that is ahead of this controller waits for it, unless nobody is as far: then it follows another
+    /// history than the quorum's.
     async fn until_committed(&mut self) -> Result<(), Option<Status>> {
         while self.committed_end() < self.next {
+            if self.touch.is_confirmed().await && self.committed_end() < self.next {
+                let committed_end_offset = self.committed_end().cast_signed();
+                tracing::error!(
+                    committed_end_offset,
+                    applied_end_offset = self.next,
+                    "a node has applied metadata that the quorum does not have: the disks of the controllers were replaced by older copies"
+                );
+                let behind = Event::Behind(pb::FeedBehind { committed_end_offset });
+                self.send(behind).await.map_err(|Gone| None)?;
+                return Err(Some(Status::data_loss("the quorum has gone back")));
+            }
             self.wait().await?;
         }
         Ok(())

@@ -45,20 +45,43 @@ impl QuorumService {
             return Ok(Some(coded(pb::RefusalCode::DuplicateVoter, format!("node {id} votes already"))));
         }
         handle.change_voters(VoterChange::AddLearner(id, node)).await?;
-        while !has_caught_up(&handle.describe().await?, id) {
-            if deadline.is_over() {
+        match self.until_caught_up(id, deadline).await {
+            Ok(true) => {
+                handle.change_voters(VoterChange::AddVoter(id)).await?;
+                Ok(None)
+            }
+            caught_up => {
                 handle.change_voters(VoterChange::RemoveLearner(id)).await?;
-                let code = pb::RefusalCode::RequestTimedOut;
-                return Ok(Some(coded(code, format!("node {id} has not caught up"))));
+                caught_up?;
+                let message =
+                    format!("node {id} has not caught up: it does not answer, or belongs to another quorum");
+                Ok(Some(coded(pb::RefusalCode::RequestTimedOut, message)))
+            }
+        }
+    }
+
+    /// Whether the learner has nearly everything before the deadline.
+    async fn until_caught_up(&self, id: u64, deadline: Deadline) -> Result<bool, Status> {
+        while !has_caught_up(&self.parts.handle.describe().await?, id) {
+            if deadline.is_over() {
+                return Ok(false);
             }
             tokio::time::sleep(CATCH_UP_POLL).await;
         }
-        handle.change_voters(VoterChange::AddVoter(id)).await?;
-        Ok(None)
+        Ok(true)
     }
 
     async fn remove(&self, id: u64, directory_id: [u8; 16]) -> Result<Option<pb::Refusal>, Status> {
         let view = self.parts.handle.describe().await?;
+        let is_known = |replica: &&ReplicaView| {
+            replica.node_id == id
+                && replica.node.as_ref().is_some_and(|node| node.directory_id == directory_id)
+        };
+        // One that was to get a vote when the controller that was to give it died.
+        if view.observers.iter().any(|observer| is_known(&observer)) {
+            self.parts.handle.change_voters(VoterChange::RemoveLearner(id)).await?;
+            return Ok(None);
+        }
         let voter = view.voters.iter().find(|voter| voter.node_id == id);
         let known = voter.and_then(|voter| voter.node.as_ref());
         if known.is_none_or(|node| node.directory_id != directory_id) {
@@ -120,8 +143,11 @@ impl Quorum for QuorumService {
         }
         let directory_id = identity("directory_id", &message.directory_id)?;
         let node = ControllerNode { host: message.host, port, directory_id };
-        let deadline = Deadline::after(timeout_of(message.timeout_ms));
-        let refusal = self.add(id, node, deadline).await?;
+        // The answer has to be there before the caller gives up; and if the caller is gone, what was begun is still ended.
+        let deadline = Deadline::after(timeout_of(message.timeout_ms) * 3 / 4);
+        let service = Self::new(Arc::clone(&self.parts));
+        let added = tokio::spawn(async move { service.add(id, node, deadline).await }).await;
+        let refusal = added.map_err(|_| Status::internal("the change of voters has failed"))??;
         Ok(Response::new(pb::AddVoterResponse { refusal }))
     }
 

@@ -34,6 +34,14 @@ pub(super) enum Decision {
     /// These two belong to different quorums: one of them was founded beside the other, and nobody but the operator
     /// can say which is to go on.
     Split([(u64, QuorumId); 2]),
+    /// Nobody remembers anything, and yet `id` belongs to a quorum: its metadata is lost, and a new quorum would take its
+    /// place in silence.
+    Orphaned {
+        /// The node.
+        id: u64,
+        /// Its quorum.
+        quorum: QuorumId,
+    },
     /// Nobody remembers anything, and this node is no founder: others will found the quorum.
     WaitForFounders,
     /// Nobody remembers anything: this is a new quorum.
@@ -90,6 +98,9 @@ pub(super) fn decide(
         return Decision::Ask(silent);
     }
     if own.is_blank() && others.values().all(Memory::is_blank) {
+        if let Some((id, quorum)) = others.iter().find_map(|(id, memory)| Some((*id, memory.quorum?))) {
+            return Decision::Orphaned { id, quorum };
+        }
         return if founders.contains_key(&this) { Decision::Found } else { Decision::WaitForFounders };
     }
     Decision::Recall {

@@ -58,6 +58,13 @@ fn between_two_quorums_only_the_operator_can_choose() {
 }
 
 #[test]
+fn no_quorum_is_founded_where_one_has_been_lost() {
+    let orphan = Memory { quorum: Some(QuorumId([1; 16])), ..blank() };
+    let decision = of_blank(1, &[(2, blank()), (3, orphan)]);
+    assert_eq!(decision, Decision::Orphaned { id: 3, quorum: QuorumId([1; 16]) });
+}
+
+#[test]
 fn an_emptied_voter_is_bound_by_the_newest_of_what_all_others_have() {
     let (old, new) = (follower(3, 1, 7, &[1, 2, 3]), follower(4, 3, 6, &[1, 2, 3]));
     assert_eq!(of_blank(2, &[(3, new.clone())]), Decision::Ask(founders(&[1])));

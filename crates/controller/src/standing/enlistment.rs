@@ -64,6 +64,7 @@ impl Enlistment {
         self.wait_for(Vec::new());
         self.raft.runtime_config().elect(true);
         self.standing.send_replace(Standing::Whole);
+        self.status.send_modify(|status| status.is_enlisted = true);
         Ok(enlisted)
     }
 
@@ -75,13 +76,15 @@ impl Enlistment {
         loop {
             let own = remembered(&self.raft).await?;
             let silent = match decide(self.this, &self.founders, &own, &others) {
-                Decision::Found if !self.may_be_new || self.transport.identity.quorum().get().is_some() => {
-                    return Err(EnlistError::NotNew);
-                }
+                Decision::Found if !self.may_be_new || self.belongs() => return Err(EnlistError::NotNew),
                 Decision::Found => return Ok(Enlisted::Founder),
                 Decision::Join => {
                     self.lost.save(Lost::Nothing).await?;
                     return Ok(Enlisted::Member);
+                }
+                // It has voted in the quorum, or its log has no files; and nobody has an entry.
+                Decision::Recall { until: None, .. } if own.last.is_none() && self.belongs() => {
+                    return Err(EnlistError::NotNew);
                 }
                 Decision::Recall { until, vote } => {
                     tracing::warn!(
@@ -101,6 +104,11 @@ impl Enlistment {
                     others.clear();
                     self.founders.clone()
                 }
+                Decision::Orphaned { id, quorum } => {
+                    self.tell_orphaned(id, quorum);
+                    others.clear();
+                    self.founders.clone()
+                }
                 Decision::Ask(silent) => silent,
             };
             let names: Vec<_> =
@@ -112,6 +120,25 @@ impl Enlistment {
             self.wait_for(names);
             tokio::time::sleep(pauses.next_pause()).await;
             others.extend(self.ask_all(&silent).await);
+            self.settle(&others);
+        }
+    }
+
+    /// Whether this node belongs to a quorum.
+    fn belongs(&self) -> bool {
+        self.transport.identity.quorum().get().is_some()
+    }
+
+    /// The quorum of a majority of the founders is that of this node, whatever the others say later. Until it is settled
+    /// the node's broker follows nobody: it might be one that was founded beside the quorum.
+    fn settle(&self, others: &BTreeMap<u64, Memory>) {
+        let Some(quorum) = others.values().find_map(|memory| memory.quorum) else { return };
+        let members = others
+            .iter()
+            .filter(|(id, memory)| self.founders.contains_key(id) && memory.quorum == Some(quorum));
+        if members.count() * 2 > self.founders.len() {
+            // An error is told by whoever takes the metadata.
+            let _ = self.transport.identity.quorum().settle(quorum);
         }
     }
 
@@ -149,6 +176,16 @@ impl Enlistment {
                 %one, quorum_of_one = %its, %other, quorum_of_other = %others, held_back,
                 "two controllers belong to different quorums: stop the one that was founded with empty disks beside the \
                  other, and empty its disk; until then this controller, which has nothing, takes part in neither"
+            );
+        }
+    }
+
+    fn tell_orphaned(&self, controller: u64, quorum: QuorumId) {
+        if let Some(held_back) = self.transport.foreign.take() {
+            tracing::error!(
+                controller, %quorum, held_back,
+                "no controller has any metadata, and yet this one belongs to a quorum (quorum.id in its meta.properties): restore \
+                 the metadata, or empty that controller, too, to begin anew"
             );
         }
     }
@@ -195,6 +232,7 @@ impl Enlistment {
     /// again: what none of them has any more, nobody can give.
     async fn catch_up(&self) -> Result<(), EnlistError> {
         self.wait_for(Vec::new());
+        self.status.send_modify(|status| status.is_enlisted = true);
         let mut told = Instant::now();
         loop {
             let Standing::Behind(until) = *self.standing.borrow() else { return Ok(()) };
@@ -248,7 +286,10 @@ impl Enlistment {
                 }
                 Decision::Recall { until, .. } => return Ok(Some(until)),
                 Decision::Join => return Ok(Some(None)),
-                Decision::Found | Decision::WaitForFounders | Decision::Split(_) => return Ok(None),
+                Decision::Found
+                | Decision::WaitForFounders
+                | Decision::Split(_)
+                | Decision::Orphaned { .. } => return Ok(None),
             }
         }
     }

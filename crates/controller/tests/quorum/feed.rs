@@ -1,5 +1,6 @@
 //! The metadata feed, snapshots and purges.
 
+use klamm_log::fs::CrashPlan;
 use klamm_metadata::MetadataImage;
 use klamm_rpc::stubs::metadata::v1::metadata_feed_client::MetadataFeedClient;
 use klamm_types::Offset;
@@ -133,4 +134,37 @@ fn a_quiet_feed_gives_signs_of_life() {
     });
     let Some(Event::Idle(idle)) = event else { panic!("{event:?}") };
     assert_eq!(idle.committed_end_offset, last.next().0);
+}
+
+/// The disk was replaced by an older copy of itself: the quorum is the same by its id, and its terms begin again.
+#[test]
+fn a_follower_of_what_the_quorum_has_lost_is_told_so() {
+    use klamm_pb::metadata::v1::follow_event::Event;
+    let mut cluster = Cluster::start(1);
+    let kept = write(&cluster, 0..3);
+    let copy = cluster.disks[&1].crash_point().power_cut(&CrashPlan::nothing_pending());
+    let lost = write(&cluster, 3..30);
+    let (image, _) = cluster.image(1, MetadataImage::empty(), lost);
+    cluster.kill(1);
+    cluster.disks.insert(1, copy);
+    cluster.start_node(1);
+    let mut client = MetadataFeedClient::new(cluster.channel(1));
+    let (told, end) = cluster.calls.block_on(async {
+        let mut stream = loop {
+            // Refused until it has caught up with itself.
+            if let Ok(stream) = client.follow(follow_request(&image)).await {
+                break stream.into_inner();
+            }
+        };
+        let told = loop {
+            match stream.message().await.unwrap().unwrap().event {
+                Some(Event::Idle(_)) => {}
+                event => break event,
+            }
+        };
+        (told, stream.message().await)
+    });
+    let Some(Event::Behind(behind)) = told else { panic!("{told:?}") };
+    assert!((kept.0..lost.0).contains(&behind.committed_end_offset), "{behind:?}, {kept} to {lost}");
+    assert_eq!(end.unwrap_err().code(), tonic::Code::DataLoss);
 }

@@ -375,7 +375,7 @@ impl Follower {
                     self.image = delta.apply(MetadataProvenance { last_offset, last_epoch: entry.epoch });
                 }
             }
-            Event::Idle(_) => {}
+            Event::Idle(_) | Event::Behind(_) => {}
         }
     }
 }

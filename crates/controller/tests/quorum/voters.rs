@@ -1,9 +1,12 @@
 //! Online changes of who votes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use klamm_metadata::MetadataImage;
 use klamm_pb::controller::v1 as pb;
 use klamm_rpc::stubs::controller::v1::quorum_client::QuorumClient;
+use klamm_rpc::{Deadline, RpcError};
 
 use crate::fixture::*;
 
@@ -26,6 +29,39 @@ impl Cluster {
         };
         let mut client = QuorumClient::new(self.channel(self.active()));
         self.calls.block_on(client.add_voter(request)).unwrap().into_inner().refusal
+    }
+
+    fn ask_for_voter_without_waiting(&self, id: i32) {
+        let address = self.addresses[&id].clone();
+        let request = pb::AddVoterRequest {
+            caller: Some(caller(99)),
+            timeout_ms: 2_000,
+            node_id: id,
+            directory_id: Bytes::from_static(&DIRECTORY),
+            host: address.host,
+            port: u32::from(address.port),
+        };
+        let mut client = QuorumClient::new(self.channel(self.active()));
+        let deadline = Deadline::after(Duration::from_millis(500));
+        let answer = self.calls.block_on(deadline.run(client.add_voter(deadline.request(request))));
+        assert_eq!(answer.unwrap_err(), RpcError::TimedOut);
+    }
+
+    fn observing_controllers(&self) -> Vec<i32> {
+        let observers = self.describe().observers;
+        observers
+            .iter()
+            .filter(|observer| !observer.host.is_empty())
+            .map(|observer| observer.node_id)
+            .collect()
+    }
+
+    fn wait_until(&self, condition: impl Fn(&Self) -> bool) {
+        let deadline = Deadline::after(PATIENCE);
+        while !condition(self) {
+            assert!(!deadline.is_over(), "it does not come");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn remove_voter(&self, id: i32, directory_id: [u8; 16]) -> Option<pb::Refusal> {
@@ -87,6 +123,11 @@ fn a_node_takes_the_place_of_one_that_is_gone_for_good() {
     // Nobody listens there: a vote for it would be one that nobody casts.
     assert!(cluster.add_voter_within(4, 300).is_some());
     assert_eq!(cluster.voters(), [1, 2, 3]);
+    // Nor does it stay as one that only follows, even if the caller does not wait for the answer.
+    assert_eq!(cluster.observing_controllers(), [0; 0]);
+    cluster.ask_for_voter_without_waiting(4);
+    cluster.wait_until(|cluster| cluster.observing_controllers() == [4]);
+    cluster.wait_until(|cluster| cluster.observing_controllers().is_empty());
     cluster.start_node(4);
     assert_eq!(cluster.add_voter(4), None);
     assert_eq!(cluster.remove_voter(gone, [0; 16]), None);

@@ -133,3 +133,78 @@ fn a_controller_that_knows_a_quorum_founds_no_other() {
     let printed = klamm().args(["log", "dump"]).arg(&meta).output().unwrap();
     assert!(String::from_utf8(printed.stdout).unwrap().contains(" quorum "));
 }
+
+/// One of three nodes, broker and controller at once.
+struct Trio<'a> {
+    dir: &'a Path,
+    controllers: [u16; 3],
+    admins: [u16; 3],
+}
+
+impl Trio<'_> {
+    fn start(&self, id: usize, voters: &[usize]) -> Reaped {
+        let port = |id: usize| self.controllers[id - 1];
+        let voters: Vec<_> = voters.iter().map(|id| format!("{id}@127.0.0.1:{}", port(*id))).collect();
+        let listeners = format!("PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:{}", port(id));
+        let settings = [
+            ("node.id", id.to_string()),
+            ("process.roles", "broker,controller".to_owned()),
+            ("listeners", listeners),
+            ("controller.listener.names", "CONTROLLER".to_owned()),
+            ("controller.quorum.voters", voters.join(",")),
+            ("klamm.cluster.id", CLUSTER.to_owned()),
+            ("log.dirs", self.data(id).to_str().unwrap().to_owned()),
+            ("klamm.admin.listener", format!("127.0.0.1:{}", self.admins[id - 1])),
+        ];
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let log = File::create(self.data(id).with_extension("log")).unwrap();
+        Reaped(server(&settings).stderr(log).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    fn data(&self, id: usize) -> PathBuf {
+        self.dir.join(format!("node{id}"))
+    }
+
+    fn quorum(&self, id: usize) -> Option<String> {
+        let meta = fs::read_to_string(self.data(id).join("meta.properties")).ok()?;
+        meta.lines().find_map(|line| line.strip_prefix("quorum.id=")).map(str::to_owned)
+    }
+
+    fn wait_until_ready(&self, id: usize) {
+        let admin = self.admins[id - 1];
+        wait_for("readiness", || get(admin, "/readyz").starts_with("HTTP/1.1 200"));
+        wait_for("the id of the quorum", || self.quorum(id).is_some());
+    }
+}
+
+/// The one that was founded beside the other must not win because it answers first.
+#[test]
+fn an_emptied_node_that_hears_of_two_quorums_takes_part_in_neither() {
+    let dir = tempfile::tempdir().unwrap();
+    let (controllers, admins) = (ports(), ports());
+    let trio = Trio { dir: dir.path(), controllers, admins };
+    let nodes: Vec<_> = (1..=3).map(|id| trio.start(id, &[1, 2, 3])).collect();
+    (1..=3).for_each(|id| trio.wait_until_ready(id));
+    let former = trio.quorum(2);
+
+    drop(nodes);
+    fs::remove_dir_all(trio.data(1)).unwrap();
+    let beside = trio.start(1, &[1]);
+    trio.wait_until_ready(1);
+    assert_ne!(trio.quorum(1), former);
+    let _second = trio.start(2, &[1, 2, 3]);
+    fs::remove_dir_all(trio.data(3)).unwrap();
+    let _third = trio.start(3, &[1, 2, 3]);
+    let log = trio.data(3).with_extension("log");
+    let logged = || fs::read_to_string(&log).unwrap();
+    wait_for("word of two quorums", || logged().contains("two controllers belong to different quorums"));
+    assert!(!logged().contains("following the metadata"), "{}", logged());
+    assert_eq!(trio.quorum(3), None);
+
+    // As the line says: the wrong one is stopped and emptied.
+    drop(beside);
+    fs::remove_dir_all(trio.data(1)).unwrap();
+    let _first = trio.start(1, &[1, 2, 3]);
+    (1..=3).for_each(|id| trio.wait_until_ready(id));
+    assert!((1..=3).all(|id| trio.quorum(id) == former));
+}
