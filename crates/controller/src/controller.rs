@@ -61,8 +61,7 @@ impl Controller {
         let reader = store.reader();
         let (standing_sender, standing) = standing::of(&store);
         let lost = store.lost_record()?;
-        let (committed_sender, committed) = watch::channel(MetadataImage::empty());
-        let machine = MetadataStateMachine::new(Arc::clone(&snapshots), committed_sender);
+        let (machine, committed) = state_machine(&snapshots);
         let identity = identity(&options);
         let dead_leader = Arc::new(DeadLeader::default());
         let transport = transport(&options, &identity, &dead_leader);
@@ -89,7 +88,7 @@ impl Controller {
         };
         let enlistment = Enlistment {
             raft: raft.clone(),
-            transport,
+            transport: transport.clone(),
             reader: reader.clone(),
             lost,
             founders: founders(&options),
@@ -111,6 +110,7 @@ impl Controller {
         let routes = service::routes(ServiceParts {
             raft: raft.clone(),
             identity,
+            transport,
             handle,
             control: options.control.clone(),
             committed,
@@ -218,6 +218,12 @@ async fn start_raft(
     let (this, config) = (raft_id(options.node_id.0), Arc::new(raft_config(options, standing)?));
     let raft = Raft::new(this, config, transport, store, machine).await;
     raft.map_err(|error| StartError::Raft { reason: error.to_string() })
+}
+
+/// The state machine, and the image that it has come to.
+fn state_machine(snapshots: &Arc<SnapshotStore>) -> (MetadataStateMachine, watch::Receiver<MetadataImage>) {
+    let (sender, committed) = watch::channel(MetadataImage::empty());
+    (MetadataStateMachine::new(Arc::clone(snapshots), sender), committed)
 }
 
 fn identity(options: &ControllerOptions) -> NodeIdentity {

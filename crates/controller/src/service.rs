@@ -5,6 +5,7 @@
 mod admin;
 mod changes;
 mod configs;
+mod feature_support;
 mod feed;
 mod lifecycle;
 mod partition;
@@ -30,6 +31,7 @@ use tonic::service::Routes;
 
 use crate::active::ControllerHandle;
 use crate::detection::DeadLeader;
+use crate::raft::transport::RaftTransport;
 use crate::raft::{LogReader, Raft, SnapshotStore};
 use crate::standing::StandingWatch;
 use crate::status::ControllerStatus;
@@ -53,6 +55,8 @@ impl Contact {
 pub(crate) struct ServiceParts {
     pub(crate) raft: Raft,
     pub(crate) identity: NodeIdentity,
+    /// The way to the other controllers.
+    pub(crate) transport: RaftTransport,
     pub(crate) handle: ControllerHandle,
     pub(crate) control: ControlConfig,
     pub(crate) committed: watch::Receiver<MetadataImage>,

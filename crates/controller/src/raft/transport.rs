@@ -83,6 +83,23 @@ impl RaftTransport {
     }
 }
 
+impl RaftTransport {
+    /// What another controller remembers.
+    pub(crate) async fn recall(
+        &self,
+        id: u64,
+        node: &ControllerNode,
+    ) -> Result<pb::RecallResponse, RpcError> {
+        let connection = self.connection(id, node, Lane::Raft);
+        let invalid = |error: AddressError| RpcError::Unreachable { reason: error.to_string() };
+        let mut client = connection.client().map_err(invalid)?;
+        let deadline = Deadline::after(self.timeouts.short);
+        let request = pb::RecallRequest { header: Some(connection.header()) };
+        let answer = deadline.run(client.recall(deadline.request(request))).await;
+        answer.inspect_err(|error| connection.tell_if_foreign(error))
+    }
+}
+
 impl Connection {
     pub(crate) fn client(&self) -> Result<RaftClient<Channel>, AddressError> {
         let channel = self.transport.channels.channel(&self.address, self.lane)?;

@@ -10,7 +10,7 @@ use pb::submit_request::Change;
 use pb::submit_response::Outcome;
 use tonic::{Request, Response, Status};
 
-use super::{ServiceParts, changes, configs};
+use super::{ServiceParts, changes, configs, feature_support};
 use crate::ControllerError;
 use crate::active::Desk;
 
@@ -47,6 +47,12 @@ impl Admin for AdminService {
         let change = message.change.ok_or_else(|| Status::invalid_argument("the request names no change"))?;
         if items(&change) > ITEMS_MAX {
             return Err(Status::invalid_argument(format!("a request may have {ITEMS_MAX} items")));
+        }
+        if let Change::UpdateFeatures(update) = &change
+            && let Some(refusal) = feature_support::unsupported(&self.parts, &update.updates).await
+        {
+            let outcome = Some(Outcome::Refusal(refusal));
+            return Ok(Response::new(pb::SubmitResponse { applied: None, outcome }));
         }
         let decision = understand(change);
         let decided = tokio::time::timeout(timeout, self.parts.handle.change(decision)).await;

@@ -199,7 +199,9 @@ impl RaftRpc for RaftService {
         request: Request<pb::RecallRequest>,
     ) -> Result<Response<pb::RecallResponse>, Status> {
         self.admit(request.into_inner().header.as_ref())?;
-        let remembered = standing::remembered_to_pb(&self.parts.raft, &self.parts.identity).await;
+        let remembered =
+            standing::remembered_to_pb(&self.parts.raft, &self.parts.identity, &self.parts.control.features)
+                .await;
         Ok(Response::new(remembered.map_err(stopped)?))
     }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use klamm_metadata::FeatureRange;
 use klamm_pb::raft::v1 as pb;
-use klamm_rpc::{Backoff, Deadline, Lane, NodeIdentity};
+use klamm_rpc::{Backoff, NodeIdentity};
 use klamm_types::QuorumId;
 use openraft::raft::VoteRequest;
 use tokio::sync::watch;
@@ -192,11 +193,7 @@ impl Enlistment {
 
     /// What another controller remembers; `None` if it does not say.
     async fn ask(&self, id: u64, node: &ControllerNode) -> Option<Memory> {
-        let connection = self.transport.connection(id, node, Lane::Raft);
-        let mut client = connection.client().ok()?;
-        let deadline = Deadline::after(self.transport.timeouts.short);
-        let request = pb::RecallRequest { header: Some(connection.header()) };
-        match deadline.run(client.recall(deadline.request(request))).await {
+        match self.transport.recall(id, node).await {
             Ok(answer) => match memory_from_pb(answer) {
                 Ok(memory) => Some(memory),
                 Err(error) => {
@@ -205,7 +202,6 @@ impl Enlistment {
                 }
             },
             Err(error) => {
-                connection.tell_if_foreign(&error);
                 tracing::debug!(controller = id, %error, "a controller does not say what it remembers");
                 None
             }
@@ -307,13 +303,20 @@ impl Enlistment {
 pub(crate) async fn remembered_to_pb(
     raft: &Raft,
     identity: &NodeIdentity,
+    features: &[FeatureRange],
 ) -> Result<pb::RecallResponse, EnlistError> {
+    let supported = |range: &FeatureRange| pb::SupportedFeature {
+        name: range.name.clone(),
+        level_min: range.level_min.into(),
+        level_max: range.level_max.into(),
+    };
     let memory = remembered(raft).await?;
     Ok(pb::RecallResponse {
         vote: memory.vote.as_ref().map(wire::vote_to_pb),
         last_log_id: memory.last.map(wire::log_id_to_pb),
         membership: memory.membership.as_ref().map(wire::membership_to_pb),
         quorum_id: wire::quorum_to_pb(identity.quorum().get()),
+        features: features.iter().map(supported).collect(),
     })
 }
 

@@ -103,3 +103,28 @@ fn the_quorum_describes_itself() {
     assert!(leader.last_fetch_timestamp_ms > 0);
     assert!(quorum.voters.iter().all(|voter| voter.port > 0 && voter.host == "127.0.0.1"));
 }
+
+/// One that is away might not know the records of the level, and could never come back.
+#[test]
+fn a_feature_level_is_set_only_when_all_controllers_say_that_they_support_it() {
+    use klamm_pb::controller::v1 as pb;
+    let mut cluster = Cluster::start(3);
+    cluster.active();
+    let set = || {
+        pb::submit_request::Change::UpdateFeatures(pb::UpdateFeatures {
+            updates: vec![pb::FeatureUpdate {
+                name: "metadata.version".to_owned(),
+                level: 3,
+                kind: pb::feature_update::Kind::Upgrade.into(),
+            }],
+            validate_only: false,
+        })
+    };
+    accepted(cluster.submit(set()));
+    let away = (1..=3).find(|id| *id != cluster.active()).unwrap();
+    cluster.kill(away);
+    let answer = cluster.submit(set()).unwrap();
+    let Some(pb::submit_response::Outcome::Refusal(refusal)) = answer.outcome else { panic!("{answer:?}") };
+    assert_eq!(refusal.code, i32::from(pb::RefusalCode::FeatureUpdateFailed));
+    assert!(refusal.message.starts_with(&format!("controller {away} does not say")), "{refusal:?}");
+}
