@@ -121,6 +121,7 @@ pub struct Broker {
     service: ReplicaService,
     fetchers: ReplicaFetchers,
     clock: Clock,
+    lease: SessionLease,
     stop: watch::Sender<bool>,
     loader: tokio::sync::Mutex<Option<oneshot::Receiver<LoaderFault>>>,
     tasks: std::sync::Mutex<JoinSet<()>>,
@@ -191,7 +192,7 @@ impl Broker {
                 cache: Arc::clone(&metadata),
                 incarnations: Box::new(Arc::clone(&replicas)),
                 clock,
-                lease,
+                lease: lease.clone(),
             })
         };
         let blocks = ControllerBlocks { client: controller.clone(), lifecycle: lifecycle.clone() };
@@ -204,6 +205,7 @@ impl Broker {
             service,
             fetchers,
             clock,
+            lease,
             stop,
             loader: tokio::sync::Mutex::new(Some(loader)),
             tasks: std::sync::Mutex::new(tasks),
@@ -232,6 +234,12 @@ impl Broker {
     #[must_use]
     pub fn lifecycle(&self) -> &BrokerLifecycle {
         &self.lifecycle
+    }
+
+    /// Whether a controller has answered it within the session timeout. Without that it takes no writes.
+    #[must_use]
+    pub fn is_in_session(&self) -> bool {
+        self.clock.now() < self.lease.until()
     }
 
     /// Ids for idempotent producers.

@@ -121,6 +121,10 @@ impl NodeView for Observed {
             let state = view.broker.lifecycle().state();
             is_ready &= state.phase == BrokerPhase::Active;
             lines.push(format!("broker: {:?}, epoch {}", state.phase, state.epoch));
+            if state.phase == BrokerPhase::Active && !view.broker.is_in_session() {
+                is_ready = false;
+                lines.push("broker: no controller has answered it for longer than its session".to_owned());
+            }
         }
         lines.push(
             if parts.is_stopping {

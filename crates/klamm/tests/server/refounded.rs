@@ -91,6 +91,7 @@ fn a_broker_does_not_follow_a_quorum_that_was_founded_anew() {
     nodes.wait_for_warning();
     assert!(!nodes.creates("lost"), "a change that the former quorum does not know");
     assert!(nodes.topics().contains("orders"));
+    wait_for("the end of the session", || get(admin, "/readyz").contains("no controller has answered it"));
 
     drop(broker);
     let broker = nodes.broker();
