@@ -92,7 +92,6 @@ async fn single_node(test: &str, kills: usize) {
     assert_eq!(producers.ask("stop").await, KEPT);
 }
 
-#[ignore = "until many runs have shown that librdkafka always finds a node again that stops alone"]
 #[tokio::test]
 async fn a_single_node_that_is_restarted_in_order_keeps_what_librdkafka_was_told() {
     let test = "a_single_node_that_is_restarted_in_order_keeps_what_librdkafka_was_told";
