@@ -98,17 +98,18 @@ impl Enlistment {
                 }
                 Decision::WaitForFounders => {
                     others.clear();
-                    self.founders.clone()
+                    self.other_founders()
                 }
                 Decision::Split(quorums) => {
                     self.tell_split(quorums);
                     others.clear();
-                    self.founders.clone()
+                    self.other_founders()
                 }
+                Decision::Orphaned { .. } if self.belongs() => return Err(EnlistError::NotNew),
                 Decision::Orphaned { id, quorum } => {
                     self.tell_orphaned(id, quorum);
                     others.clear();
-                    self.founders.clone()
+                    self.other_founders()
                 }
                 Decision::Ask(silent) => silent,
             };
@@ -130,13 +131,20 @@ impl Enlistment {
         self.transport.identity.quorum().get().is_some()
     }
 
-    /// The quorum of a majority of the founders is that of this node, whatever the others say later. Until it is settled
+    fn other_founders(&self) -> BTreeMap<u64, ControllerNode> {
+        let others = self.founders.iter().filter(|(id, _)| **id != self.this);
+        others.map(|(id, node)| (*id, node.clone())).collect()
+    }
+
+    /// The quorum of a majority of the founders is that of this node, whatever the others say later. One that has lost its
+    /// metadata has no say. Until it is settled
     /// the node's broker follows nobody: it might be one that was founded beside the quorum.
     fn settle(&self, others: &BTreeMap<u64, Memory>) {
-        let Some(quorum) = others.values().find_map(|memory| memory.quorum) else { return };
-        let members = others
-            .iter()
-            .filter(|(id, memory)| self.founders.contains_key(id) && memory.quorum == Some(quorum));
+        let founders =
+            others.iter().filter(|(id, memory)| self.founders.contains_key(id) && !memory.is_blank());
+        let quorums: Vec<_> = founders.filter_map(|(_, memory)| memory.quorum).collect();
+        let Some(quorum) = quorums.first().copied() else { return };
+        let members = quorums.iter().filter(|of| **of == quorum);
         if members.count() * 2 > self.founders.len() {
             // An error is told by whoever takes the metadata.
             let _ = self.transport.identity.quorum().settle(quorum);

@@ -209,3 +209,38 @@ fn an_emptied_node_that_hears_of_two_quorums_takes_part_in_neither() {
     (1..=3).for_each(|id| trio.wait_until_ready(id));
     assert!((1..=3).all(|id| trio.quorum(id) == former));
 }
+
+/// Nobody can have it back: the sooner that is said, the better.
+#[test]
+fn a_node_ends_and_says_so_when_all_have_lost_their_metadata() {
+    let dir = tempfile::tempdir().unwrap();
+    let (controllers, admins) = (ports(), ports());
+    let trio = Trio { dir: dir.path(), controllers, admins };
+    let nodes: Vec<_> = (1..=3).map(|id| trio.start(id, &[1, 2, 3])).collect();
+    (1..=3).for_each(|id| trio.wait_until_ready(id));
+    drop(nodes);
+    // The first loses everything, the others their metadata alone.
+    fs::remove_dir_all(trio.data(1)).unwrap();
+    for id in [2, 3] {
+        fs::remove_dir_all(trio.data(id).join("metadata")).unwrap();
+    }
+    let mut nodes: Vec<_> = (1..=3).map(|id| trio.start(id, &[1, 2, 3])).collect();
+    // Who hears of it last waits for the one that has ended already.
+    let mut ended = None;
+    wait_for("the end of one of them", || {
+        ended = [2, 3].into_iter().find(|id| nodes[id - 1].0.try_wait().unwrap().is_some());
+        ended.is_some()
+    });
+    let id = ended.unwrap();
+    assert_eq!(nodes[id - 1].0.wait().unwrap().code(), Some(1), "node {id}");
+    let logged = fs::read_to_string(trio.data(id).with_extension("log")).unwrap();
+    assert!(logged.contains("belongs to a quorum (quorum.id in meta.properties)"), "{logged}");
+    // What is lost binds nobody: with the others emptied, too, the nodes begin anew.
+    assert_eq!(trio.quorum(1), None);
+    nodes.truncate(1);
+    for id in [2, 3] {
+        fs::remove_dir_all(trio.data(id)).unwrap();
+        nodes.push(trio.start(id, &[1, 2, 3]));
+    }
+    (1..=3).for_each(|id| trio.wait_until_ready(id));
+}
