@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use klamm_metadata::{METADATA_VERSION, MetadataImage, MetadataRecord, QUORUM_ID_LEVEL};
-use klamm_types::BrokerId;
-use klamm_types::QuorumId;
+use klamm_types::{BrokerId, QuorumId};
 
 use crate::{ControlConfig, ControlResult, Refusal, Refused};
 

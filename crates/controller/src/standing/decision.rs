@@ -109,6 +109,19 @@ pub(super) fn decide(
     }
 }
 
+/// The quorum that a majority of the founders belongs to; whatever the rest says, it is that of this node. One that has
+/// lost its metadata has no say.
+pub(super) fn quorum_of_majority(
+    founders: &BTreeMap<u64, ControllerNode>,
+    others: &BTreeMap<u64, Memory>,
+) -> Option<QuorumId> {
+    let founding = others.iter().filter(|(id, memory)| founders.contains_key(id) && !memory.is_blank());
+    let quorums: Vec<_> = founding.filter_map(|(_, memory)| memory.quorum).collect();
+    let is_of_majority =
+        |quorum: &QuorumId| quorums.iter().filter(|other| *other == quorum).count() * 2 > founders.len();
+    quorums.iter().copied().find(is_of_majority)
+}
+
 /// Whether a majority of each set of voters has said who votes.
 fn is_known_by_majority(membership: &Membership, others: &BTreeMap<u64, Memory>) -> bool {
     let knows = |voter: &&u64| others.get(voter).is_some_and(|memory| memory.membership.is_some());

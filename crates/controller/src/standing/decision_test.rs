@@ -58,6 +58,24 @@ fn between_two_quorums_only_the_operator_can_choose() {
 }
 
 #[test]
+fn a_node_is_bound_by_the_quorum_of_a_majority_that_has_its_metadata() {
+    let of = |quorum| Memory { quorum: Some(QuorumId([quorum; 16])), ..follower(1, 2, 10, &[1, 2, 3]) };
+    let orphan = || Memory { quorum: Some(QuorumId([1; 16])), ..blank() };
+    let bound = |others: &[(u64, Memory)]| {
+        quorum_of_majority(&founders(&[1, 2, 3]), &others.iter().cloned().collect())
+    };
+    assert_eq!(bound(&[(2, of(1)), (3, of(1))]), Some(QuorumId([1; 16])));
+    assert_eq!(bound(&[(2, of(1))]), None);
+    assert_eq!(bound(&[(2, of(1)), (3, of(2))]), None);
+    assert_eq!(bound(&[(2, of(1)), (3, orphan())]), None);
+    assert_eq!(bound(&[(2, of(1)), (9, of(1))]), None, "9 is no founder");
+    // The first to be heard of need not be the one.
+    let five =
+        |others: [Memory; 4]| quorum_of_majority(&founders(&[1, 2, 3, 4, 5]), &(2..).zip(others).collect());
+    assert_eq!(five([of(2), of(1), of(1), of(1)]), Some(QuorumId([1; 16])));
+}
+
+#[test]
 fn no_quorum_is_founded_where_one_has_been_lost() {
     let orphan = Memory { quorum: Some(QuorumId([1; 16])), ..blank() };
     let decision = of_blank(1, &[(2, blank()), (3, orphan)]);

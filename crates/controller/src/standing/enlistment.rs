@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Standing;
-use super::decision::{Decision, Memory, decide};
+use super::decision::{Decision, Memory, decide, quorum_of_majority};
 use crate::error::EnlistError;
 use crate::raft::transport::RaftTransport;
 use crate::raft::wire::{self, WireError};
@@ -136,16 +136,10 @@ impl Enlistment {
         others.map(|(id, node)| (*id, node.clone())).collect()
     }
 
-    /// The quorum of a majority of the founders is that of this node, whatever the others say later. One that has lost its
-    /// metadata has no say. Until it is settled
-    /// the node's broker follows nobody: it might be one that was founded beside the quorum.
+    /// Binds this node to the quorum of a majority. Until it is bound or enlisted, the node's broker follows nobody: it might
+    /// be one that was founded beside the quorum.
     fn settle(&self, others: &BTreeMap<u64, Memory>) {
-        let founders =
-            others.iter().filter(|(id, memory)| self.founders.contains_key(id) && !memory.is_blank());
-        let quorums: Vec<_> = founders.filter_map(|(_, memory)| memory.quorum).collect();
-        let Some(quorum) = quorums.first().copied() else { return };
-        let members = quorums.iter().filter(|of| **of == quorum);
-        if members.count() * 2 > self.founders.len() {
+        if let Some(quorum) = quorum_of_majority(&self.founders, others) {
             // An error is told by whoever takes the metadata.
             let _ = self.transport.identity.quorum().settle(quorum);
         }
