@@ -4,8 +4,9 @@
 //! records of a level stops at the first of them, and a majority of such ones is the end of the quorum.
 
 use futures_util::future::join_all;
+use klamm_metadata::{FeatureRange, RecordError, feature_from_pb};
 use klamm_pb::controller::v1 as pb;
-use klamm_pb::raft::v1::SupportedFeature;
+use klamm_pb::metadata::v1::FeatureRange as PbRange;
 
 use super::ServiceParts;
 use crate::raft::WatchReceiver as _;
@@ -26,7 +27,10 @@ pub(super) async fn unsupported(parts: &ServiceParts, updates: &[pb::FeatureUpda
     let asked = others.iter().map(|(id, node)| async { (*id, parts.transport.recall(*id, node).await) });
     for (id, answer) in join_all(asked).await {
         let problem = match answer {
-            Ok(answer) => problem_of(&answer.features, updates),
+            Ok(answer) => match understood(answer.features) {
+                Ok(supported) => problem_of(&supported, updates),
+                Err(error) => Some(format!("says of what it supports what cannot be: {error}")),
+            },
             Err(error) => Some(format!("does not say what it supports: {error}")),
         };
         if let Some(problem) = problem {
@@ -37,11 +41,15 @@ pub(super) async fn unsupported(parts: &ServiceParts, updates: &[pb::FeatureUpda
     None
 }
 
-fn problem_of(supported: &[SupportedFeature], updates: &[pb::FeatureUpdate]) -> Option<String> {
+fn understood(features: Vec<PbRange>) -> Result<Vec<FeatureRange>, RecordError> {
+    features.into_iter().map(feature_from_pb).collect()
+}
+
+fn problem_of(supported: &[FeatureRange], updates: &[pb::FeatureUpdate]) -> Option<String> {
     let is_supported = |update: &pb::FeatureUpdate| {
         let range = supported.iter().find(|range| range.name == update.name);
-        update.level == 0
-            || range.is_some_and(|range| (range.level_min..=range.level_max).contains(&update.level))
+        let level = u16::try_from(update.level);
+        update.level == 0 || range.is_some_and(|range| level.is_ok_and(|level| range.supports(level)))
     };
     let unsupported = updates.iter().find(|update| !is_supported(update))?;
     Some(format!("does not support level {} of {}", unsupported.level, unsupported.name))
@@ -53,8 +61,7 @@ mod tests {
 
     #[test]
     fn a_level_needs_every_controller() {
-        let supported =
-            [SupportedFeature { name: "metadata.version".to_owned(), level_min: 1, level_max: 2 }];
+        let supported = [FeatureRange { name: "metadata.version".to_owned(), level_min: 1, level_max: 2 }];
         let update = |name: &str, level| pb::FeatureUpdate { name: name.to_owned(), level, kind: 0 };
         let problem = |update| problem_of(&supported, &[update]);
         assert_eq!(problem(update("metadata.version", 2)), None);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use klamm_metadata::FeatureRange;
+use klamm_metadata::{FeatureRange, feature_to_pb};
 use klamm_pb::raft::v1 as pb;
 use klamm_rpc::{Backoff, NodeIdentity};
 use klamm_types::QuorumId;
@@ -307,18 +307,13 @@ pub(crate) async fn remembered_to_pb(
     identity: &NodeIdentity,
     features: &[FeatureRange],
 ) -> Result<pb::RecallResponse, EnlistError> {
-    let supported = |range: &FeatureRange| pb::SupportedFeature {
-        name: range.name.clone(),
-        level_min: range.level_min.into(),
-        level_max: range.level_max.into(),
-    };
     let memory = remembered(raft).await?;
     Ok(pb::RecallResponse {
         vote: memory.vote.as_ref().map(wire::vote_to_pb),
         last_log_id: memory.last.map(wire::log_id_to_pb),
         membership: memory.membership.as_ref().map(wire::membership_to_pb),
         quorum_id: wire::quorum_to_pb(identity.quorum().get()),
-        features: features.iter().map(supported).collect(),
+        features: features.iter().map(feature_to_pb).collect(),
     })
 }
 
