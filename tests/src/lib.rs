@@ -23,6 +23,7 @@
 
 pub mod cluster;
 pub mod distribution;
+pub mod kafka;
 pub mod node_process;
 pub mod ports;
 pub mod skip;

@@ -9,7 +9,6 @@
 mod bench;
 mod compare;
 mod differences;
-mod kafka;
 mod normal;
 mod page;
 mod recording;
@@ -21,12 +20,12 @@ use std::fs;
 use std::path::Path;
 
 use klamm_tests::cluster::{Cluster, ClusterSpec};
+use klamm_tests::kafka::{self, Kafka, KafkaSpec};
 use klamm_tests::skip;
 use klamm_tests::tools::{Jars, ToolError};
 
 use bench::Bench;
 use compare::{Hits, unexplained};
-use kafka::Kafka;
 use recording::Recording;
 use script::Script;
 use tool_runner::ToolRunner;
@@ -78,10 +77,10 @@ fn the_page_tells_every_difference() {
 async fn the_recording_is_what_kafka_has_its_tools_print() {
     let test = "the_recording_is_what_kafka_has_its_tools_print";
     let Some(jars) = skip::unless(test, jars().await) else { return };
-    let kafka = Kafka::start(&jars).await.unwrap();
+    let kafka = Kafka::start(&jars, &KafkaSpec::light(3)).await.unwrap();
     let script = Script::read();
     let recording = Recording::read();
-    let mut bench = Bench::new(ToolRunner::start(&jars).unwrap(), kafka.bootstrap(), kafka.names());
+    let mut bench = Bench::new(ToolRunner::start(&jars).unwrap(), kafka.bootstrap(), names_of(&kafka));
     let mut anew = Recording::default();
     for step in script.steps() {
         let expected = recording.printed(&step.name);
@@ -93,6 +92,18 @@ async fn the_recording_is_what_kafka_has_its_tools_print() {
         fs::write(&copy, anew.to_string()).unwrap();
         panic!("Kafka has its tools print something else; it is in {}", copy.display());
     }
+}
+
+/// What is to be shown instead of Kafka's ports, paths and id.
+fn names_of(kafka: &Kafka) -> BTreeMap<String, String> {
+    let mut names = BTreeMap::from([(kafka::CLUSTER_ID.to_owned(), "{cluster}".to_owned())]);
+    for id in kafka.ids() {
+        let ports = kafka.ports(id);
+        names.insert(ports.client.to_string(), format!("{{client{id}}}"));
+        names.insert(ports.controller.to_string(), format!("{{controller{id}}}"));
+        names.insert(kafka.data(id).display().to_string(), format!("{{data{id}}}"));
+    }
+    names
 }
 
 async fn jars() -> Result<Jars, ToolError> {
