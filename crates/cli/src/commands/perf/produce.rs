@@ -40,9 +40,12 @@ pub struct ProduceArgs {
     /// Which replicas must have a batch: all, 1 (the leader) or 0.
     #[arg(long, default_value = "all", value_name = "ACKS", value_parser = acks)]
     acks: i16,
-    /// How many requests are under way to each partition.
+    /// How many requests are under way to each partition, on each connection.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     in_flight: u16,
+    /// How many connections to each broker, as of so many producers.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    connections: u16,
     /// How many records to send; as many as fit into the time if not given.
     #[arg(long, value_name = "N")]
     records: Option<u64>,
@@ -77,33 +80,66 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    /// As many records of `record_size` bytes as come to `batch_size`, one at least. Their bytes do not repeat, but are
-    /// text enough that a codec has something to do.
+    /// As many records of `record_size` bytes as come to `batch_size`, one at least.
     fn new(args: &ProduceArgs, now: Timestamp) -> Result<Self, Failure> {
         let mut builder = BatchBuilder::new(args.compression.into());
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut value = vec![0; args.record_size];
+        let mut events = Events::default();
         loop {
-            for byte in &mut value {
-                // xorshift; six bits of each step make a printable character.
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                *byte = b'0' + (state >> 58) as u8;
-            }
+            let value = events.value(args.record_size);
             let record = NewRecord::new(now, None, Some(&value));
             if builder.record_count() > 0 && builder.size_with(&record) > args.batch_size {
                 break;
             }
             builder.append(&record)?;
         }
-        let records = u64::from(builder.record_count().unsigned_abs());
-        Ok(Self { bytes: builder.build()?.into(), records })
+        Self::of(builder)
     }
 
     pub(super) fn of(builder: BatchBuilder) -> Result<Self, Failure> {
         let records = u64::from(builder.record_count().unsigned_abs());
         Ok(Self { bytes: builder.build()?.into(), records })
+    }
+}
+
+/// Lines of JSON as applications log them: the same every time, and with about as much for a codec to find.
+struct Events {
+    state: u64,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { state: 0x9e37_79b9_7f4a_7c15 }
+    }
+}
+
+impl Events {
+    /// One of `n` numbers (xorshift).
+    fn draw(&mut self, n: u64) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        (self.state >> 33) % n.max(1)
+    }
+
+    fn value(&mut self, len: usize) -> Vec<u8> {
+        const PATHS: [&str; 6] = ["/cart", "/search", "/login", "/orders/items", "/account", "/help/contact"];
+        const AGENTS: [&str; 4] = ["Firefox/143.0", "Chrome/141.0.7390", "Safari/26.0", "curl/8.16"];
+        let mut text = String::with_capacity(len + 200);
+        while text.len() < len {
+            let path = PATHS.get(self.draw(6) as usize).copied().unwrap_or_default();
+            let agent = AGENTS.get(self.draw(4) as usize).copied().unwrap_or_default();
+            text.push_str(&format!(
+                "{{\"session\":\"{:08x}{:04x}\",\"user\":{},\"path\":\"{path}\",\"status\":{},\"ms\":{},\"agent\":\"{agent}\"}}\n",
+                self.draw(1 << 31),
+                self.draw(1 << 16),
+                self.draw(100_000),
+                [200, 200, 200, 304, 404, 500].get(self.draw(6) as usize).copied().unwrap_or(200),
+                self.draw(2_000),
+            ));
+        }
+        let mut bytes = text.into_bytes();
+        bytes.truncate(len);
+        bytes
     }
 }
 
@@ -133,14 +169,11 @@ pub(super) fn run(args: &ProduceArgs, stdout: &mut impl Write) -> Result<Exit, F
             }
             None => Pace::closed(requests, duration),
         };
+        let clusters = (1..args.connections).map(|_| cluster.apart()).chain([cluster.clone()]);
+        let places = clusters.flat_map(|cluster| partitions.iter().map(move |at| (cluster.clone(), at)));
         let mut senders = JoinSet::new();
-        for at in partitions.iter().flat_map(|at| std::iter::repeat_n(at, in_flight)) {
-            let sender = Sender {
-                cluster: cluster.clone(),
-                at: at.clone(),
-                acks: args.acks,
-                meter: Arc::clone(&meter),
-            };
+        for (cluster, at) in places.flat_map(|place| std::iter::repeat_n(place, in_flight)) {
+            let sender = Sender { cluster, at: at.clone(), acks: args.acks, meter: Arc::clone(&meter) };
             let (pace, batch) = (pace.clone(), batch.clone());
             senders.spawn(async move {
                 while let Some(due) = pace.next().await {
@@ -266,10 +299,13 @@ mod tests {
     }
 
     #[test]
-    fn a_codec_has_something_to_do_but_cannot_shrink_a_batch_to_nothing() {
-        let plain = Encoded::new(&args("perf --topic t"), Timestamp(1)).unwrap().bytes.len();
-        let packed =
-            Encoded::new(&args("perf --topic t --compression zstd"), Timestamp(1)).unwrap().bytes.len();
-        assert!(packed < plain * 9 / 10 && packed > plain / 2, "{packed} of {plain}");
+    fn a_codec_finds_in_it_what_it_finds_in_logs() {
+        let encoded = |codec| {
+            let line = format!("perf --topic t --batch-size 1048576 --compression {codec}");
+            Encoded::new(&args(&line), Timestamp(1)).unwrap().bytes.len() as f64
+        };
+        let plain = encoded("none");
+        let (lz4, zstd) = (encoded("lz4") / plain, encoded("zstd") / plain);
+        assert!((0.3..0.5).contains(&lz4) && (0.15..0.3).contains(&zstd), "lz4 {lz4:.2}, zstd {zstd:.2}");
     }
 }
