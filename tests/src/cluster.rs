@@ -141,7 +141,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn path(&self) -> &Path {
+    /// Where everything of the cluster lies: the directories of its nodes. It stays when a test fails.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         self.dir.as_ref().map_or(Path::new("."), TempDir::path)
     }
 

@@ -254,30 +254,6 @@ fn number_of(record: &ConsumedRecord) -> u64 {
     value.try_into().map_or(u64::MAX, u64::from_be_bytes)
 }
 
-/// The longest time without an acknowledgement that a writer saw around `moment`: between the last acknowledgement
-/// before it and the first one that came at least `settle` after it, the longest step.
-#[must_use]
-pub fn gap_around(fates: &[Fate], moment: Instant, settle: Duration) -> Duration {
-    let times: Vec<Instant> = fates
-        .iter()
-        .filter_map(|fate| match fate {
-            Fate::Acknowledged { at, .. } => Some(*at),
-            Fate::Refused(_) | Fate::Unknown(_) => None,
-        })
-        .collect();
-    let first = times.partition_point(|at| *at <= moment).saturating_sub(1);
-    let window = times.get(first..).unwrap_or_default();
-    let mut longest = Duration::ZERO;
-    for pair in window.windows(2) {
-        let [before, after] = pair else { continue };
-        if *before > moment + settle {
-            break;
-        }
-        longest = longest.max(*after - *before);
-    }
-    longest
-}
-
 #[cfg(test)]
 mod tests {
     use klamm_types::{PartitionId, TopicName};
@@ -320,17 +296,5 @@ mod tests {
         assert!(is_found(&judge(&two, &[(0, 0), (2, 1)]), "is at 2"));
         assert!(is_found(&judge(&two, &[(0, 0), (1, 1), (2, 9)]), "never sent"));
         assert!(is_found(&judge(&[Fate::Refused(ProduceError::Closed)], &[(0, 0)]), "refused"));
-    }
-
-    #[tokio::test]
-    async fn the_gap_is_the_longest_step_around_the_moment() {
-        let start = Instant::now();
-        let ms = Duration::from_millis;
-        let fates: Vec<_> = [0, 10, 20, 320, 330, 5_000]
-            .map(|after| Fate::Acknowledged { offset: None, at: start + ms(after) })
-            .into();
-        assert_eq!(gap_around(&fates, start + ms(25), ms(1_000)), ms(4_670));
-        assert_eq!(gap_around(&fates, start + ms(25), ms(300)), ms(300));
-        assert_eq!(gap_around(&fates, start + ms(9_000), ms(300)), ms(0));
     }
 }

@@ -1,4 +1,5 @@
-//! Idempotent producers of librdkafka write with `acks=all` while nodes are killed, or stopped in order and started again.
+//! Idempotent producers of librdkafka write with `acks=all` while their only node is killed, or stopped in order, and started
+//! again.
 
 use std::process::Stdio;
 
@@ -8,8 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::broker_kill::all_in_sync;
-use super::{SECOND, create, create_with, three};
+use super::{SECOND, create_with};
 
 const PARTITIONS: i32 = 3;
 /// What a log that kept its promise comes to.
@@ -104,26 +104,6 @@ async fn a_single_node_that_is_restarted_in_order_keeps_what_librdkafka_was_told
         cluster.node(1).terminate(60 * SECOND).await.unwrap();
         cluster.node(1).restart().unwrap();
         cluster.wait_ready().await.unwrap();
-    }
-    producers.acknowledge(STEP).await;
-    assert_eq!(producers.ask("stop").await, KEPT);
-}
-
-#[tokio::test]
-async fn nodes_that_are_restarted_in_turn_keep_what_librdkafka_was_told() {
-    let test = "nodes_that_are_restarted_in_turn_keep_what_librdkafka_was_told";
-    let Some(python) = python(test).await else { return };
-    let mut cluster = Cluster::start(&three()).await.unwrap();
-    create(&cluster.admin(), "orders", PARTITIONS).await;
-    let mut producers = Producers::start(&python, &cluster, "orders");
-    for id in cluster.ids() {
-        producers.acknowledge(STEP).await;
-        cluster.node(id).terminate(60 * SECOND).await.unwrap();
-        // Those that are left take the writes.
-        producers.acknowledge(STEP).await;
-        cluster.node(id).restart().unwrap();
-        cluster.wait_ready().await.unwrap();
-        all_in_sync(&cluster).await;
     }
     producers.acknowledge(STEP).await;
     assert_eq!(producers.ask("stop").await, KEPT);

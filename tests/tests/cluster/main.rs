@@ -7,7 +7,6 @@
 
 mod broker_kill;
 mod changes;
-mod chaos;
 mod closest;
 mod controller_kill;
 mod digests;

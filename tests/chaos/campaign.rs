@@ -1,0 +1,146 @@
+//! One campaign: fault after fault under all producers, and the reckoning at the end.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::sleep;
+
+use super::PARTITIONS;
+use super::judge::{Logs, Verdict};
+use super::producers::{Producers, Tools};
+use super::replicas;
+use super::report::{Fault, Report, Span};
+use super::rig::Rig;
+use super::schedule::{Chance, Counts, Kind};
+use super::server::Server;
+
+/// The fault comes within so long after everything is well.
+const MOMENT_MAX: Duration = Duration::from_secs(1);
+/// The victim comes back within so long after the others have taken over.
+const RETURN_MAX: Duration = Duration::from_millis(500);
+/// So long a calm time is looked at.
+const CALM: Duration = Duration::from_secs(2);
+/// How many records of each producer each partition acknowledges before and after each fault, and after each return.
+const STEP: usize = 20;
+
+/// What a campaign shall be.
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) counts: Counts,
+    /// Where the lines go, one for each fault.
+    pub(crate) lines: PathBuf,
+}
+
+/// Milliseconds since 1970, the clock by which the clients tell their times.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the moments of faults are compared with times that clients tell"
+)]
+fn now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64() * 1_000.0
+}
+
+struct Campaign {
+    rig: Rig,
+    producers: Producers,
+    chance: Chance,
+    report: Report,
+}
+
+/// Runs the plan, and fails if anything that was acknowledged is not where it was told, once and in order, or if a byte of
+/// a replica differs.
+pub(crate) async fn run(server: Server, tools: &Tools, plan: Plan) {
+    eprintln!("seed {}: {:?}", plan.seed, plan.counts);
+    let rig = Rig::new(server).await;
+    let producers = Producers::start(tools, &rig.server).await;
+    let report = Report::create(plan.seed, plan.lines);
+    let mut chance = Chance::new(plan.seed);
+    let faults = chance.order(&plan.counts);
+    let mut campaign = Campaign { rig, producers, chance, report };
+    for (number, kind) in faults.into_iter().enumerate() {
+        campaign.fault(number, kind).await;
+    }
+    campaign.reckon().await;
+}
+
+impl Campaign {
+    async fn fault(&mut self, number: usize, kind: Kind) {
+        let (victim, active) = self.rig.prepare(kind, &mut self.chance).await;
+        let (led, followed) = Rig::led_and_followed(kind, victim);
+        self.producers.acknowledge(STEP).await;
+        sleep(self.chance.below(MOMENT_MAX)).await;
+
+        let at = now();
+        self.rig.strike(kind, victim).await;
+        if kind == Kind::Calm {
+            sleep(CALM).await;
+        } else {
+            self.rig.wait_replaced(victim, kind != Kind::Term).await;
+        }
+        let replaced = now() - at;
+        // What a held leader was asked may have no answer before it goes on.
+        if kind != Kind::Pause {
+            self.producers.acknowledge(STEP).await;
+        }
+        sleep(self.chance.below(RETURN_MAX)).await;
+
+        let mut until = now();
+        let returned = until;
+        self.rig.restore(kind, victim);
+        if kind == Kind::Pause {
+            self.producers.acknowledge(STEP).await;
+            until = now();
+        }
+        self.rig.server.wait_ready().await;
+        self.rig.arrange((kind == Kind::Follower).then_some(victim)).await;
+        let healed = now() - returned;
+        self.producers.acknowledge(STEP).await;
+
+        let spans = [(Span::Led, led, at, until), (Span::Followed, followed, at, until)];
+        let mut gaps: Vec<_> = spans
+            .into_iter()
+            .filter(|(_, partitions, ..)| !partitions.is_empty())
+            .map(|(span, partitions, from, until)| (span, self.producers.gaps(&partitions, from, until)))
+            .collect();
+        if !matches!(kind, Kind::Calm | Kind::Pause) {
+            let all: Vec<usize> = (0..PARTITIONS).collect();
+            gaps.push((Span::Return, self.producers.gaps(&all, returned, returned + healed)));
+        }
+        self.report.add(&Fault {
+            number,
+            kind,
+            victim,
+            was_active: victim == active,
+            at,
+            replaced,
+            healed,
+            gaps,
+        });
+    }
+
+    /// Everybody stops; then the logs are held to what was told, and the replicas to each other.
+    async fn reckon(self) {
+        let mut server = self.rig.server;
+        let told = self.producers.stop().await;
+        let logs = Logs::read(&server).await;
+        let verdict = Verdict::of(&told, &logs);
+        assert_eq!(verdict.finding_count, 0, "{}", verdict.findings.join("\n"));
+        replicas::high_watermarks_are(&server, &logs.ends).await;
+        if let Server::Klamm(cluster) = &mut server {
+            for id in cluster.ids() {
+                cluster.node(id).terminate(Duration::from_secs(60)).await.unwrap();
+            }
+            for id in cluster.ids() {
+                replicas::verify(&cluster.home(id).join("data")).await;
+            }
+        }
+        let bytes = replicas::compare(&server).unwrap_or_else(|difference| panic!("{difference}"));
+        println!("{}", self.report);
+        println!(
+            "{} acknowledged, {} in the logs, {bytes} bytes in each replica; none lost, doubled or moved, no byte differs; the faults are in {}",
+            verdict.acknowledged,
+            logs.count(),
+            self.report.path.display()
+        );
+    }
+}
