@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use klamm_client::{Admin, ClientOptions, Cluster as Client, Endpoint};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::cluster::{HarnessError, wait_for};
@@ -167,6 +168,30 @@ impl Kafka {
         let Some(mut child) = self.slot(id).take() else { return Ok(()) };
         child.kill().and_then(|()| child.wait()).map_err(HarnessError::io("kill a node of Kafka"))?;
         Ok(())
+    }
+
+    /// Asks all nodes to end in order, and waits until they have.
+    ///
+    /// # Errors
+    /// [`HarnessError::Late`] if one still runs after `limit`.
+    pub async fn terminate_all(&mut self, limit: Duration) -> Result<(), HarnessError> {
+        for child in self.nodes.iter().flatten() {
+            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            let sent = pid.map(|pid| kill_process(pid, Signal::TERM)).unwrap_or(Ok(()));
+            sent.map_err(std::io::Error::from)
+                .map_err(HarnessError::io("send SIGTERM to a node of Kafka"))?;
+        }
+        wait_for("all nodes of Kafka end in order", limit, async || {
+            for slot in &mut self.nodes {
+                let Some(child) = slot else { continue };
+                if child.try_wait().map_err(|error| error.to_string())?.is_none() {
+                    return Err("one still runs".to_owned());
+                }
+                *slot = None;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Starts a node again that was [killed](Self::kill), without waiting until it serves.

@@ -114,7 +114,23 @@ impl NodeProcess {
     /// # Errors
     /// [`HarnessError::Late`] if it still runs after `limit`, [`HarnessError::Ended`] if it ends with a failure.
     pub async fn terminate(&mut self, limit: Duration) -> Result<(), HarnessError> {
-        self.signal(Signal::TERM)?;
+        self.send_terminate()?;
+        self.ended(limit).await
+    }
+
+    /// Asks it to end in order, without waiting for the end.
+    ///
+    /// # Errors
+    /// [`HarnessError::Io`] if it does not run.
+    pub fn send_terminate(&self) -> Result<(), HarnessError> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Waits until it has ended in order.
+    ///
+    /// # Errors
+    /// [`HarnessError::Late`] if it still runs after `limit`, [`HarnessError::Ended`] if it ends with a failure.
+    pub async fn ended(&mut self, limit: Duration) -> Result<(), HarnessError> {
         let deadline = Instant::now() + limit;
         loop {
             let ended = match &mut self.child {
@@ -126,7 +142,7 @@ impl NodeProcess {
                 if status.success() {
                     return Ok(());
                 }
-                return Err(self.ended(status.to_string()));
+                return Err(self.failure(status.to_string()));
             }
             if Instant::now() >= deadline {
                 let what = format!("node {} ends in order", self.id);
@@ -167,12 +183,12 @@ impl NodeProcess {
             None => Ok(()),
             Some(status) => {
                 self.child = None;
-                Err(self.ended(status.to_string()))
+                Err(self.failure(status.to_string()))
             }
         }
     }
 
-    fn ended(&self, status: String) -> HarnessError {
+    fn failure(&self, status: String) -> HarnessError {
         HarnessError::Ended { node: self.id, status, log: self.log_end(20) }
     }
 

@@ -6,6 +6,7 @@
 mod compiled;
 mod debian;
 mod installation;
+mod librdkafka;
 mod maven;
 mod node;
 mod process;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use compiled::{GoProgram, JavaProgram};
 pub use debian::kcat;
+pub use librdkafka::rdkafka_performance;
 pub use maven::Jars;
 pub use node::NodePackages;
 pub use python::PythonEnvironment;

@@ -1,12 +1,13 @@
 //! The chores of this workspace, as `cargo xtask VERB`.
 //!
 //! **For:** the one test command (`ci`), the rules that no compiler checks (`tidy`), the proof that the tests see
-//! known bugs (`mutants`), and the verbs that change sources (`fix`, `codegen`).
+//! known bugs (`mutants`), the comparison with Kafka (`bench`), and the verbs that change sources (`fix`, `codegen`).
 //!
 //! **Not for:** anything a user runs. It sees no crate of the product, only the generator of one.
 //!
 //! **Called by:** developers and `.ci/run`. **Calls:** cargo, git, and what cargo built.
 
+mod bench;
 mod ci;
 mod codegen;
 mod command;
@@ -32,6 +33,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Measures Klamm beside Apache Kafka: `cargo xtask bench -- --help`, `cargo xtask bench -- list`
+    Bench(bench::Options),
     /// Runs every check, in order, and stops at the first that fails; changes no source
     Ci(ci::Options),
     /// Applies what clippy can repair by itself, then formats
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> anyhow::Result<()> {
     let workspace = Workspace::load()?;
     match verb {
+        Verb::Bench(options) => bench::run(&workspace, &options),
         Verb::Ci(options) => ci::run(&workspace, &options),
         Verb::Codegen(options) => codegen::run(&workspace, &options),
         Verb::Fix => fix::run(&workspace),

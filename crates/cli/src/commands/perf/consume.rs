@@ -105,7 +105,7 @@ impl Reader {
                     self.meter.done(records, bytes.len() as u64, Some(start.elapsed()));
                 }
                 Err(error) if error.is_retryable() => {
-                    self.meter.failed();
+                    self.meter.failed(&error);
                     self.cluster.mark_stale(&self.at);
                     sleep(PAUSE).await;
                 }

@@ -159,7 +159,7 @@ impl Tail {
             if all_sent {
                 let end = *last_end.get_or_insert(now + LAST_WAIT);
                 if self.unread.is_empty() || now >= end {
-                    self.unread.values().for_each(|_| meter.failed());
+                    self.unread.values().for_each(|_| meter.failed(&"a record was not read in time"));
                     return Ok(());
                 }
             }

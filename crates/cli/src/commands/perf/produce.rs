@@ -224,7 +224,7 @@ impl Sender {
                 Ok(())
             }
             Err(error) if error.is_retryable() => {
-                self.meter.failed();
+                self.meter.failed(&error);
                 self.cluster.mark_stale(&self.at);
                 sleep(PAUSE).await;
                 Ok(())

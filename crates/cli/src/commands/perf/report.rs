@@ -114,10 +114,16 @@ impl Meter {
         }
     }
 
-    /// Counts one request that did not.
-    pub(super) fn failed(&self) {
-        lock(&self.all).errors += 1;
+    /// Counts one request that did not, and tells why if it is the first.
+    pub(super) fn failed(&self, why: &dyn std::fmt::Display) {
+        let mut all = lock(&self.all);
+        all.errors += 1;
+        let is_first = all.errors == 1;
+        drop(all);
         lock(&self.recent).errors += 1;
+        if is_first {
+            say(&format!("the first error: {why}"));
+        }
     }
 
     /// Tells how it goes, every second, for ever.
@@ -221,7 +227,7 @@ mod tests {
         for ms in 1..=100 {
             meter.done(10, 1 << 20, Some(Duration::from_millis(ms)));
         }
-        meter.failed();
+        meter.failed(&"it failed");
         let row = row("produce", &lock(&meter.all), Duration::from_secs(10));
         assert_eq!((row.records, row.requests, row.errors), (1_000, 100, 1));
         assert!((row.mib_per_second - 10.0).abs() < 1e-9);
