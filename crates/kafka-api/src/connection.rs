@@ -33,7 +33,7 @@ use crate::front::{Front, Phase};
 use crate::intake::{Frame, Intake, ReadOutcome};
 use crate::memory::{Acquire, MemoryPermit};
 use crate::outbox::Outbox;
-use crate::table::{BoxFuture, Dispatched, PendingAnswer, Sealed};
+use crate::table::{BoxFuture, Dispatched, PendingAnswer, Sealed, ServedVersion};
 
 /// How long a quiet connection keeps its read buffer.
 const BUFFER_KEPT: Duration = Duration::from_secs(1);
@@ -79,30 +79,35 @@ impl Gate {
 /// An answer that counts the bytes it came out with, from the moment it is ready until they are sent.
 struct Counted {
     answer: PendingAnswer,
+    served: Option<ServedVersion>,
     ready_bytes: Arc<AtomicUsize>,
 }
 
 impl Counted {
     /// An answer that is there already counts at once, or a client that takes none would get many of them made
     /// before the first is looked at.
-    fn new(answer: PendingAnswer, ready_bytes: &Arc<AtomicUsize>) -> Self {
+    fn new(
+        answer: PendingAnswer,
+        served: Option<ServedVersion>,
+        ready_bytes: &Arc<AtomicUsize>,
+    ) -> Self {
         if let PendingAnswer::Now(Some(Ok(Some(encoded)))) = &answer {
             ready_bytes.fetch_add(encoded.len(), Ordering::Relaxed);
         }
-        Self { answer, ready_bytes: ready_bytes.clone() }
+        Self { answer, served, ready_bytes: ready_bytes.clone() }
     }
 }
 
 impl Future for Counted {
-    type Output = Sealed;
+    type Output = (Option<ServedVersion>, Sealed);
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Sealed> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let is_counted = matches!(self.answer, PendingAnswer::Now(_));
         let polled = Pin::new(&mut self.answer).poll(context);
         if let (false, Poll::Ready(Ok(Some(encoded)))) = (is_counted, &polled) {
             self.ready_bytes.fetch_add(encoded.len(), Ordering::Relaxed);
         }
-        polled
+        polled.map(|sealed| (self.served, sealed))
     }
 }
 
@@ -253,9 +258,9 @@ impl Connection {
 
     fn dispatch(&mut self, frame: Frame, decoded: MemoryPermit) {
         match dispatch(&self.front.table, &self.peer, frame, decoded) {
-            Ok(Dispatched { accepted, answer }) => {
+            Ok(Dispatched { accepted, answer, served }) => {
                 self.front.metrics.request_received();
-                self.answers.push_back(Counted::new(answer, &self.ready_bytes));
+                self.answers.push_back(Counted::new(answer, served, &self.ready_bytes));
                 if let Some(accepted) = accepted {
                     self.gate = Gate::Order(accepted);
                 }
@@ -312,14 +317,15 @@ impl Connection {
     }
 
     /// Puts the answer, and those that are ready behind it, into the outbox, and sends what the socket takes.
-    fn on_answer(&mut self, answer: Sealed) -> Result<(), CloseCause> {
+    fn on_answer(&mut self, answer: (Option<ServedVersion>, Sealed)) -> Result<(), CloseCause> {
         let mut next = Some(answer);
-        while let Some(answer) = next {
+        while let Some((served, answer)) = next {
             match answer {
                 Ok(Some(encoded)) => self.outbox.push(encoded).map(|()| self.front.metrics.response_sent()),
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             }
+            .map(|()| self.front.answered.count(served))
             .or_else(|error| {
                 // Later answers must not follow: they would be taken for this one.
                 self.answers = FuturesOrdered::new();

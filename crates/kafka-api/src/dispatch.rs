@@ -83,5 +83,5 @@ fn unknown_api_versions(version: i16, correlation_id: i32) -> Dispatched {
     let key = ApiKey::ApiVersions;
     let answer = answer_to_unknown_version(correlation_id).map(|encoded| Some(encoded.into()));
     let sealed = answer.map_err(|source| AnswerError::Encode { key, version, source });
-    Dispatched { accepted: None, answer: PendingAnswer::Now(Some(sealed)) }
+    Dispatched { accepted: None, answer: PendingAnswer::Now(Some(sealed)), served: None }
 }

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use klamm_protocol::ApiKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ConfigError, FrontConfig};
 use crate::context::ConnectionId;
 use crate::memory::MemoryPool;
-use crate::metrics::{FrontCounts, FrontMetrics};
+use crate::metrics::{AnsweredRequests, FrontCounts, FrontMetrics};
 use crate::table::ApiTable;
 
 /// Addresses whose refused requests have been logged; when there are more, they are forgotten and logged again.
@@ -38,6 +39,7 @@ pub struct Front {
     /// waits for it.
     pub(crate) decode_memory: Arc<MemoryPool>,
     pub(crate) metrics: FrontMetrics,
+    pub(crate) answered: AnsweredRequests,
     connections: Arc<Semaphore>,
     unsorted: Arc<Semaphore>,
     per_ip: Arc<PerIp>,
@@ -70,6 +72,7 @@ impl Front {
             request_memory: MemoryPool::new(shared, true),
             decode_memory: MemoryPool::new(decoded, false),
             metrics: FrontMetrics::default(),
+            answered: AnsweredRequests::of(&table),
             connections: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
             unsorted: Arc::new(Semaphore::new(UNSORTED_CONNECTIONS_MAX)),
             per_ip: Arc::new(PerIp { max: config.connections_per_ip_max, open: Mutex::default() }),
@@ -83,6 +86,13 @@ impl Front {
     /// The counters.
     pub fn counts(&self) -> FrontCounts {
         self.metrics.counts()
+    }
+
+    /// How many requests of each API and version were answered since the start, `acks=0` writes among them; what was
+    /// never asked is left out. Kafka counts the same as `RequestsPerSec` of its `RequestMetrics`.
+    pub fn answered(&self) -> impl Iterator<Item = (ApiKey, i16, u64)> {
+        let served = self.table.served_versions().zip(self.answered.counts());
+        served.filter(|(_, count)| *count > 0).map(|((key, version), count)| (key, version, count))
     }
 
     /// The memory for requests.

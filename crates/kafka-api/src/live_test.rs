@@ -7,7 +7,9 @@ use bytes::Bytes;
 use klamm_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use klamm_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use klamm_protocol::messages::{FetchRequest, FetchResponse, ProduceRequest, ProduceResponse};
-use klamm_protocol::{ApiMessage, Budget, ErrorCode, Reader, RequestHead, Writer, decode_response_header};
+use klamm_protocol::{
+    ApiKey, ApiMessage, Budget, ErrorCode, Reader, RequestHead, Writer, decode_response_header,
+};
 use klamm_record::{BatchBuilder, Batches, Compression};
 use klamm_types::{Offset, ProducerEpoch, ProducerId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -294,4 +296,25 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
         drop(client);
     }
     live.wait_until_nothing_is_held(10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_is_counted_by_version() {
+    let live = Live::start().await;
+    let mut client = live.connect().await;
+    for (version, acks) in [(9, -1), (9, 0), (11, 1)] {
+        client.send(version, &produce(acks, batch(&["a"]))).await;
+        if acks != 0 {
+            client.answer::<ProduceResponse>(version).await;
+        }
+    }
+    client.send(12, &fetch(0)).await;
+    client.answer::<FetchResponse>(12).await;
+    // A version that no handler takes is told so, and one that ends the connection is not answered.
+    client.socket.write_all(&[0, 0, 0, 10, 0, 18, 0, 99, 0, 0, 0, 7, 0, 0]).await.unwrap();
+    client.frame().await.expect("what is served");
+    client.send(9, &produce(0, Bytes::from_static(b"nonsense"))).await;
+    assert_eq!(client.frame().await, None);
+    let answered: Vec<_> = live.front.answered().collect();
+    assert_eq!(answered, [(ApiKey::Produce, 9, 2), (ApiKey::Produce, 11, 1), (ApiKey::Fetch, 12, 1)]);
 }

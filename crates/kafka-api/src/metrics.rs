@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::errors::CloseCause;
+use crate::table::{ApiTable, ServedVersion};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
@@ -128,5 +129,29 @@ impl FrontMetrics {
             CloseCause::SlowReader => add(&self.closed_slow_reader, 1),
         }
         add(&self.connections_closed, 1);
+    }
+}
+
+/// Requests that were answered, by row and version of a table.
+#[derive(Debug)]
+pub(crate) struct AnsweredRequests(Box<[AtomicU64]>);
+
+impl AnsweredRequests {
+    /// Nothing counted yet of what `table` serves.
+    pub(crate) fn of(table: &ApiTable) -> Self {
+        Self(table.served_versions().map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Counts a request that its handler took and that needs no answer any more. One that no handler took counts
+    /// for no version.
+    pub(crate) fn count(&self, served: Option<ServedVersion>) {
+        if let Some(counter) = served.and_then(|ServedVersion(place)| self.0.get(place)) {
+            add(counter, 1);
+        }
+    }
+
+    /// The counters in the order of [`ApiTable::served_versions`].
+    pub(crate) fn counts(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|counter| counter.load(Ordering::Relaxed))
     }
 }

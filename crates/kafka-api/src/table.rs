@@ -212,6 +212,8 @@ impl Future for PendingAnswer {
 pub(crate) struct Dispatched {
     pub(crate) accepted: Option<BoxFuture<()>>,
     pub(crate) answer: PendingAnswer,
+    /// The row and version that it is counted as once it is answered, `None` if no handler has taken it.
+    pub(crate) served: Option<ServedVersion>,
 }
 
 trait AnyHandler: Send + Sync {
@@ -263,7 +265,7 @@ impl<H: Handler> AnyHandler for Typed<H> {
             }
             Done::Later(done) => PendingAnswer::Later(seal_later(head, memory, done)),
         };
-        Ok(Dispatched { accepted, answer })
+        Ok(Dispatched { accepted, answer, served: None })
     }
 }
 
@@ -281,6 +283,8 @@ fn seal_later<R: ApiMessage + Send + 'static>(
 
 struct Entry {
     row: Row,
+    /// The place of the row's first version among all versions of all rows.
+    first_version: usize,
     keeps_frame: bool,
     handler: Box<dyn AnyHandler>,
 }
@@ -318,11 +322,24 @@ impl ApiTable {
 
     /// Decodes the body and hands it to the handler of `context.key`.
     pub(crate) fn call(&self, context: RequestContext, body: Reader<'_>) -> Result<Dispatched, RequestError> {
-        let key = context.key;
+        let (key, version) = (context.key, context.version);
         let entry = self.entries.get(&key).ok_or(RequestError::NotServed { key })?;
-        entry.handler.call(context, body)
+        let behind_first = usize::try_from(version - entry.row.versions.min()).unwrap_or_default();
+        let served = ServedVersion(entry.first_version + behind_first);
+        let dispatched = entry.handler.call(context, body)?;
+        Ok(Dispatched { served: Some(served), ..dispatched })
+    }
+
+    /// Every version of every row, each at its place.
+    pub(crate) fn served_versions(&self) -> impl Iterator<Item = (ApiKey, i16)> {
+        self.rows().flat_map(|row| row.versions.iter().map(move |version| (row.key, version)))
     }
 }
+
+/// The place of one version of one row among all versions of all rows, as
+/// [`ApiTable::served_versions`] numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ServedVersion(pub(crate) usize);
 
 /// A table in the making.
 #[must_use]
@@ -343,7 +360,8 @@ impl ApiTableBuilder {
         let key = H::Request::KEY;
         let (claimed, known) = (H::VERSIONS, key.versions());
         let row = Row { key, versions: claimed, access: H::ACCESS };
-        let entry = Entry { row, keeps_frame: H::KEEPS_FRAME, handler: Box::new(Typed(handler)) };
+        let handler = Box::new(Typed(handler));
+        let entry = Entry { row, first_version: 0, keeps_frame: H::KEEPS_FRAME, handler };
         if claimed.intersect(known) != Some(claimed) {
             self.error.get_or_insert(TableError::Versions { key, claimed, known });
         }
@@ -364,7 +382,12 @@ impl ApiTableBuilder {
         advertised.push((ApiKey::ApiVersions, ApiVersionsHandler::VERSIONS));
         advertised.sort_unstable_by_key(|(key, _)| *key);
         let advertised = advertised.into_iter().map(|(key, versions)| advertise(key, versions)).collect();
-        let table = self.handler(ApiVersionsHandler::new(advertised, features));
+        let mut table = self.handler(ApiVersionsHandler::new(advertised, features));
+        let mut next = 0;
+        for entry in table.entries.values_mut() {
+            entry.first_version = next;
+            next += entry.row.versions.iter().count();
+        }
         table.error.map_or(Ok(ApiTable { entries: table.entries }), Err)
     }
 }

@@ -201,6 +201,19 @@ impl Samples<'_, '_> {
     }
 }
 
+impl Samples<'_, '_> {
+    /// What was asked, as Kafka's `RequestsPerSec` tells it.
+    fn requests(&mut self, front: &Front) -> fmt::Result {
+        let help = "Requests answered, by API and version";
+        let mut family = self.encoder.encode_descriptor("front_requests", help, None, MetricType::Counter)?;
+        for (key, version, count) in front.answered() {
+            let labels = [("request", key.name().to_owned()), ("version", version.to_string())];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
 /// Sizes as gauges have them.
 fn as_gauge(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
@@ -330,6 +343,7 @@ fn of_front(front: &Front, samples: &mut Samples<'_, '_>) -> fmt::Result {
     ] {
         samples.counter(name, help, value)?;
     }
+    samples.requests(front)?;
     let memory = front.memory();
     let as_gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     samples.gauge("front_memory_used_bytes", "Memory that requests hold", as_gauge(memory.used))?;
