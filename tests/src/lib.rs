@@ -26,6 +26,7 @@ pub mod distribution;
 pub mod kafka;
 pub mod node_process;
 pub mod ports;
+pub mod requests;
 pub mod skip;
 pub mod tools;
 pub mod workload;

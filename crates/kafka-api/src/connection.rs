@@ -86,11 +86,7 @@ struct Counted {
 impl Counted {
     /// An answer that is there already counts at once, or a client that takes none would get many of them made
     /// before the first is looked at.
-    fn new(
-        answer: PendingAnswer,
-        served: Option<ServedVersion>,
-        ready_bytes: &Arc<AtomicUsize>,
-    ) -> Self {
+    fn new(answer: PendingAnswer, served: Option<ServedVersion>, ready_bytes: &Arc<AtomicUsize>) -> Self {
         if let PendingAnswer::Now(Some(Ok(Some(encoded)))) = &answer {
             ready_bytes.fetch_add(encoded.len(), Ordering::Relaxed);
         }

@@ -1,9 +1,11 @@
 //! Every client creates a topic, writes it in every way that it knows, and reads its own and all others'.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use klamm_tests::cluster::Cluster;
+use klamm_tests::requests::{self, Record, Requests, Versions};
 use klamm_tests::{skip, workload};
 use klamm_types::TopicPartition;
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
@@ -20,12 +22,17 @@ const TEST: &str = "every_client_reads_what_every_client_wrote";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_client_reads_what_every_client_wrote() {
-    let drivers = installed().await;
+    let (readers, writers): (Vec<_>, Vec<_>) =
+        installed().await.into_iter().partition(|driver| driver.client.reads);
+    let drivers: Vec<_> = readers.iter().chain(&writers).cloned().collect();
     let mut cluster = Cluster::start(&three()).await.unwrap();
     let begun = Instant::now();
     let step = |what: &str| println!("{what}: {:.1} s", begun.elapsed().as_secs_f64());
 
-    for_each(&drivers, |driver| create(driver, bootstrap(&cluster))).await;
+    let mut asked = Asked::default();
+    for driver in &drivers {
+        asked.during(&cluster, driver, create(driver.clone(), bootstrap(&cluster))).await;
+    }
     for driver in &drivers {
         let topic = cluster.admin().wait_for_leaders(driver.client.name).await.unwrap();
         let replicas: Vec<_> = topic.partitions.iter().map(|partition| partition.replicas.len()).collect();
@@ -34,7 +41,10 @@ async fn every_client_reads_what_every_client_wrote() {
     step("topics are created");
 
     let start = now_ms();
-    let written = for_each(&drivers, |driver| produce(driver, bootstrap(&cluster))).await;
+    let mut written = for_each(&readers, |driver| produce(driver, bootstrap(&cluster))).await;
+    for driver in &writers {
+        written.push(asked.during(&cluster, driver, produce(driver.clone(), bootstrap(&cluster))).await);
+    }
     let sent_within = start..=now_ms();
     step("records are written");
 
@@ -56,18 +66,41 @@ async fn every_client_reads_what_every_client_wrote() {
 
     let all: Vec<_> = drivers.iter().map(|driver| driver.client.name).collect();
     let works = reads.into_iter().map(|own| numbered(own, &all, &truth));
-    let readers: Vec<_> =
-        drivers.iter().cloned().zip(works).filter(|(driver, _)| driver.client.reads).collect();
+    let works: Vec<_> = readers.iter().cloned().zip(works).collect();
     let truth = &truth;
-    for_each(&readers, |(driver, work)| {
+    for_each(&works, |(driver, work)| {
         let (bootstrap, truth) = (bootstrap(&cluster), truth.clone());
         async move { read(&driver, &bootstrap, &work, &truth).await }
     })
     .await;
     step("what was written is read by all");
 
-    for_each(&readers, |(driver, _)| tail::read_from_end(driver, bootstrap(&cluster))).await;
+    for driver in &readers {
+        asked.during(&cluster, driver, tail::read_from_end(driver.clone(), bootstrap(&cluster))).await;
+    }
     step("what is written later is read from the end");
+    asked.check();
+}
+
+/// What each client asked for while it was alone.
+#[derive(Default)]
+struct Asked(BTreeMap<&'static str, Versions>);
+
+impl Asked {
+    async fn during<T>(&mut self, cluster: &Cluster, driver: &Driver, work: impl Future<Output = T>) -> T {
+        let before = Requests::settled(cluster).await.unwrap();
+        let done = work.await;
+        let asked = Requests::settled(cluster).await.unwrap().since(&before);
+        requests::add(self.0.entry(driver.client.name).or_default(), asked);
+        done
+    }
+
+    /// Compares it with the record.
+    fn check(&self) {
+        let faults: Vec<_> =
+            self.0.iter().filter_map(|(client, asked)| Record::check(client, asked).err()).collect();
+        assert!(faults.is_empty(), "{faults:?}");
+    }
 }
 
 /// The drivers of all clients that can be had, installed side by side; the others are reported as skipped.

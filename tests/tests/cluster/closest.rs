@@ -5,13 +5,13 @@ use std::process::Stdio;
 use bytes::Bytes;
 use klamm_client::{Endpoint, OwnedRecord, Producer, ProducerOptions};
 use klamm_tests::cluster::{Cluster, wait_for};
+use klamm_tests::requests::admin_page;
 use klamm_tests::{skip, tools};
 use klamm_types::Timestamp;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::{SECOND, create, three};
-use crate::digests::get;
 
 const RECORDS: usize = 2000;
 const VALUE_LEN: usize = 1000;
@@ -101,7 +101,7 @@ async fn given_to_consumers(cluster: &Cluster) -> Vec<(u16, u64)> {
 }
 
 async fn bytes_out(at: &Endpoint) -> Result<u64, String> {
-    let told = get(at, "/metrics").await.map_err(|error| error.to_string())?;
+    let told = admin_page(at, "/metrics").await.map_err(|error| error.to_string())?;
     let sample = told.lines().find_map(|line| line.strip_prefix("klamm_broker_bytes_out_total "));
     let value = sample.ok_or_else(|| format!("no such metric in {told}"))?;
     value.trim().parse().map_err(|_| format!("no number: {value}"))

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use klamm_client::Endpoint;
 use klamm_tests::cluster::{Cluster, wait_for};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use klamm_tests::requests::admin_page;
 use tokio::time::timeout;
 
 use super::SECOND;
@@ -55,8 +54,9 @@ impl Digests {
 
 /// The offset that a node has come to, and its line.
 async fn ask(at: &Endpoint) -> Result<(i64, String), String> {
-    let told =
-        timeout(Duration::from_secs(5), get(at, "/metadata")).await.map_err(|_| "no answer".to_owned())?;
+    let told = timeout(Duration::from_secs(5), admin_page(at, "/metadata"))
+        .await
+        .map_err(|_| "no answer".to_owned())?;
     let told = told.map_err(|error| error.to_string())?;
     let line = told.lines().next_back().unwrap_or_default().to_owned();
     let offset = line.strip_prefix("offset=").and_then(|rest| rest.split(' ').next()?.parse().ok());
@@ -64,14 +64,4 @@ async fn ask(at: &Endpoint) -> Result<(i64, String), String> {
         Some(offset) if line.contains("crc32c=") => Ok((offset, line)),
         _ => Err(told),
     }
-}
-
-/// What a node tells its administrator at `path`, the head of the answer included.
-pub(crate) async fn get(at: &Endpoint, path: &str) -> std::io::Result<String> {
-    let mut socket = TcpStream::connect((at.host.as_str(), at.port)).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).await?;
-    let mut told = String::new();
-    socket.read_to_string(&mut told).await?;
-    Ok(told)
 }

@@ -4,6 +4,7 @@ use std::process::{Output, Stdio};
 
 use klamm_tests::cluster::Cluster;
 use klamm_tests::node_process::binary;
+use klamm_tests::requests::{Record, Requests};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -73,4 +74,8 @@ async fn topics_are_created_listed_described_and_deleted() {
     let deleted = verbs.lines(&["topic", "delete", "orders", "--yes"]).await;
     assert_eq!(deleted[0]["deleted"], true);
     assert!(verbs.refused(&["topic", "describe", "orders"]).await.contains("klamm topic list"));
+
+    // Nobody else has asked this cluster for anything.
+    let asked = Requests::answered(&cluster).await.unwrap().since(&Requests::default());
+    Record::check("klamm", &asked).unwrap();
 }

@@ -45,7 +45,7 @@ impl Bench {
         loop {
             let (text, lines) = self.run_once(step).await;
             let is_done = match &step.repeat {
-                Repeat::Once => break self.settled(lines).await,
+                Repeat::Once => break lines,
                 Repeat::Read => as_expected(&lines),
                 Repeat::Until(wanted) => text.contains(wanted.as_str()) && as_expected(&lines),
             };
@@ -71,8 +71,12 @@ impl Bench {
         (printed.out + &printed.err, lines)
     }
 
-    /// Waits until all nodes show the same topics: the next tool may ask any of them.
-    async fn settled(&self, lines: Vec<String>) -> Vec<String> {
+    /// After a step that changes something: waits until all nodes show the same topics, as the next tool may ask any
+    /// of them.
+    pub(crate) async fn settle(&self, step: &Step) {
+        if step.repeat != Repeat::Once {
+            return;
+        }
         let agreed = wait_for("all nodes show the same", REPEAT_TIME_MAX, async || {
             let mut views = Vec::new();
             for node in &self.nodes {
@@ -82,7 +86,6 @@ impl Bench {
             if same { Ok(()) } else { Err(views.join("\n")) }
         });
         agreed.await.unwrap();
-        lines
     }
 }
 

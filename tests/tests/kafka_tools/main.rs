@@ -21,6 +21,7 @@ use std::path::Path;
 
 use klamm_tests::cluster::{Cluster, ClusterSpec};
 use klamm_tests::kafka::{self, Kafka, KafkaSpec};
+use klamm_tests::requests::{self, Record, Requests, Versions};
 use klamm_tests::skip;
 use klamm_tests::tools::{Jars, ToolError};
 
@@ -49,14 +50,19 @@ async fn kafkas_tools_print_what_they_print_against_kafka() {
     let mut bench = Bench::new(ToolRunner::start(&jars).unwrap(), cluster.bootstrap(), names);
     let mut hits = Hits::default();
     let mut findings = Vec::new();
+    let mut asked = Versions::new();
     for step in script.steps() {
         let expected = recording.printed(&step.name);
+        let before = Requests::answered(&cluster).await.unwrap();
         let found = bench.run(step, |lines| unexplained(&step.name, expected, lines).is_empty()).await;
+        requests::add(&mut asked, Requests::answered(&cluster).await.unwrap().since(&before));
+        bench.settle(step).await;
         hits.note(&step.name, expected, &found);
         findings.extend(unexplained(&step.name, expected, &found));
     }
     findings.extend(hits.never());
     assert!(findings.is_empty(), "{}", findings.join("\n"));
+    Record::check("kafka-tools", &asked).unwrap();
 }
 
 #[test]
@@ -86,6 +92,7 @@ async fn the_recording_is_what_kafka_has_its_tools_print() {
         let expected = recording.printed(&step.name);
         let found = bench.run(step, |lines| lines == expected || expected.is_empty()).await;
         anew.add(&step.name, found);
+        bench.settle(step).await;
     }
     if anew != recording {
         let copy = std::env::temp_dir().join(recording::NAME);

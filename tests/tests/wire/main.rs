@@ -4,5 +4,6 @@
 //! with the classes of `kafka-clients` and encodes the result again.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod every_version;
 mod judge;
 mod verdicts;

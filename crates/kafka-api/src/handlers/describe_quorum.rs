@@ -22,6 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// What the controllers' listener is called where no setting says so.
 const LISTENER_DEFAULT: &str = "CONTROLLER";
 
+/// The version from which on voters are told with their directories and addresses (KIP-853).
+const DIRECTORIES_SINCE: i16 = 2;
+
 /// Serves DescribeQuorum.
 pub(crate) struct DescribeQuorumHandler {
     cluster: Arc<Cluster>,
@@ -43,13 +46,20 @@ impl Handler for DescribeQuorumHandler {
     const VERSIONS: VersionRange = DescribeQuorumRequest::VERSIONS;
     const ACCESS: Access = Access::Cluster(Operation::Describe);
 
-    fn handle(&self, _: RequestContext, request: DescribeQuorumRequest) -> Ticket<DescribeQuorumResponse> {
+    fn handle(
+        &self,
+        context: RequestContext,
+        request: DescribeQuorumRequest,
+    ) -> Ticket<DescribeQuorumResponse> {
         if !is_about_the_metadata(&request) {
             return Ticket::ready(Answer::Response(unknown(request)));
         }
         let (cluster, listener) = (self.cluster.clone(), self.listener.clone());
         Ticket::later(async move {
             Answer::Response(match cluster.controller.describe_quorum(TIMEOUT).await {
+                Ok(quorum) if context.version < DIRECTORIES_SINCE => {
+                    without_directories(describe(&quorum, &listener))
+                }
                 Ok(quorum) => describe(&quorum, &listener),
                 Err(error) => {
                     let Refused { code, message } = error.into();
@@ -121,6 +131,18 @@ fn describe(quorum: &QuorumDescription, listener: &str) -> DescribeQuorumRespons
     }
 }
 
+/// What older versions can carry of it.
+fn without_directories(mut response: DescribeQuorumResponse) -> DescribeQuorumResponse {
+    response.nodes.clear();
+    let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+    for partition in partitions {
+        for replica in partition.current_voters.iter_mut().chain(&mut partition.observers) {
+            replica.replica_directory_id = Uuid::ZERO;
+        }
+    }
+    response
+}
+
 fn state(replica: &QuorumReplica) -> ReplicaState {
     ReplicaState {
         replica_id: replica.node.0,
@@ -133,19 +155,24 @@ fn state(replica: &QuorumReplica) -> ReplicaState {
 
 #[cfg(test)]
 mod tests {
+    use klamm_protocol::Writer;
     use klamm_types::{BrokerId, Offset};
 
     use super::*;
     use crate::fixture::{Bed, answer, context_of};
 
     fn ask(bed: &Arc<Bed>, topics: &[(&str, &[i32])]) -> DescribeQuorumResponse {
+        ask_in(2, bed, topics)
+    }
+
+    fn ask_in(version: i16, bed: &Arc<Bed>, topics: &[(&str, &[i32])]) -> DescribeQuorumResponse {
         let topic = |(name, partitions): &(&str, &[i32])| asked::TopicData {
             topic_name: (*name).to_owned(),
             partitions: partitions.iter().map(|i| asked::PartitionData { partition_index: *i }).collect(),
         };
         let request = DescribeQuorumRequest { topics: topics.iter().map(topic).collect() };
         let handler = DescribeQuorumHandler::new(bed.cluster());
-        answer(handler.handle(context_of::<DescribeQuorumRequest>(2), request))
+        answer(handler.handle(context_of::<DescribeQuorumRequest>(version), request))
     }
 
     #[test]
@@ -183,6 +210,12 @@ mod tests {
             (listener.name.as_str(), listener.host.as_str(), listener.port),
             ("CONTROLLER", "host", 9093)
         );
+        // Answers that a version cannot carry end the connection.
+        for version in DescribeQuorumRequest::VERSIONS.iter() {
+            let response = ask_in(version, &bed, &[(METADATA_TOPIC, &[0])]);
+            assert_eq!(response.topics[0].partitions[0].observers.len(), 1);
+            response.encode(version, &mut Writer::new()).unwrap();
+        }
     }
 
     #[test]
