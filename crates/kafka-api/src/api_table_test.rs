@@ -1,4 +1,3 @@
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use klamm_types::ProducerId;
 use super::*;
 use crate::data_bed::DataBed;
 use crate::fixture::{context_of, setting};
+use crate::protocol_page;
 use crate::table::BoxFuture;
 use crate::{GatewayError, ProducerIdSource, RequestContext};
 
@@ -298,55 +298,20 @@ async fn the_cluster_is_administered_in_every_version() {
     whole.sweep(request, |_, response: ApiVersionsResponse| assert_eq!(response.api_keys.len(), rows)).await;
 }
 
-/// `docs/protocol.md`, as the table makes it.
-fn written_down(table: &ApiTable) -> String {
-    let mut text = String::from(
-        "# Kafka's APIs, and which are served\n\n\
-         Made from the table of handlers by a test of `crates/kafka-api`, which fails when the two differ. *Kafka* \
-         is what a broker of Kafka 4.3 shows, *here* what a client of this broker is told. Each API's file under \
-         `crates/kafka-api/src/handlers` says what it does and holds its tests; besides, every version of every API \
-         is sent and answered in `crates/kafka-api/src/api_table_test.rs` or `live_test.rs`.\n\n\
-         | key | API | Kafka | here | file |\n|---|---|---|---|---|\n",
-    );
-    for key in ApiKey::ALL.iter().copied().filter(|key| key.is_on_broker()) {
-        let kafka = key.stable_versions();
-        let row = table.row(key).map(|row| row.versions);
-        let here = row.map_or("-".to_owned(), |versions| format!("{}-{}", versions.min(), versions.max()));
-        let file = row.map_or(String::new(), |_| format!("`{}.rs`", snake_case(key.name())));
-        let (code, min, max) = (key.code(), kafka.min(), kafka.max());
-        writeln!(text, "| {code} | {key} | {min}-{max} | {here} | {file} |").unwrap();
-    }
-    text.push_str(
-        "\nProduce is advertised from version 0 on, as Kafka does, and refused below 3. What Kafka's brokers ask of one \
-         another and of its controllers over this protocol goes over gRPC here (`docs/protocol/node-to-node.md`).\n",
-    );
-    text
-}
-
-fn snake_case(name: &str) -> String {
-    let mut snake = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() && !snake.is_empty() {
-            snake.push('_');
-        }
-        snake.push(c.to_ascii_lowercase());
-    }
-    snake
-}
-
 #[tokio::test]
 async fn the_table_is_written_down() {
     let whole = Whole::new().await;
-    let expected = written_down(&whole.table);
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     for row in whole.table.rows() {
-        let file = format!("src/handlers/{}.rs", snake_case(row.key.name()));
-        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).is_file(), "{file} does not exist");
+        let file = crate_dir.join("src/handlers").join(protocol_page::file(row.key));
+        assert!(file.is_file(), "{} does not exist", file.display());
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol.md");
-    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    let record = std::fs::read_to_string(crate_dir.join("../../tests/requests.txt")).unwrap();
+    let expected = protocol_page::page(&whole.table, &record);
+    let found = std::fs::read_to_string(crate_dir.join("../../docs/protocol.md")).unwrap_or_default();
     if found != expected {
         let copy = std::env::temp_dir().join("klamm-protocol.md");
         std::fs::write(&copy, &expected).unwrap();
-        panic!("docs/protocol.md differs from the table; what it should be is in {}", copy.display());
+        panic!("docs/protocol.md differs from the facts; what it should be is in {}", copy.display());
     }
 }

@@ -65,6 +65,8 @@ mod metrics;
 mod outbox;
 mod partition_codes;
 mod ports;
+#[cfg(test)]
+mod protocol_page;
 mod refused_sequences;
 mod submission;
 mod table;
