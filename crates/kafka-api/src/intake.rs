@@ -14,6 +14,10 @@ use crate::memory::{Acquire, MemoryPermit, MemoryPool};
 /// What stands before a frame.
 const PREFIX_LEN: usize = 4;
 
+/// The largest buffer that is kept when nothing of it is waited for. One that has grown beyond that was needed for a
+/// single large request; kept, it would be reused for small ones as long as the client goes on sending.
+const BUFFER_BYTES_KEPT_MAX: usize = 2 << 20;
+
 /// Frames as they arrive from one socket.
 #[derive(Debug)]
 pub(crate) struct Intake {
@@ -106,11 +110,13 @@ impl Intake {
             return Ok(None);
         };
         let len = bytes.len().saturating_add(PREFIX_LEN);
+        let is_large = self.capacity > BUFFER_BYTES_KEPT_MAX;
         self.len = self.len.saturating_sub(len);
         self.capacity = self.capacity.saturating_sub(len);
         let was_on_reserve = self.held.is_on_reserve();
         let memory = self.held.split(as_u64(len));
-        if was_on_reserve && self.len == 0 {
+        // What is left of the buffer is one allocation with the frame, and would hold it all.
+        if (was_on_reserve || is_large) && self.len == 0 {
             self.release();
         }
         Ok(Some(Frame { bytes, memory }))

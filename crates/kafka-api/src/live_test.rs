@@ -276,6 +276,19 @@ async fn a_client_that_takes_nothing_holds_no_records_in_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_large_request_leaves_no_large_buffer() {
+    let live = Live::start().await;
+    let mut client = live.connect().await;
+    for size in [100_000, 10_000_000] {
+        client.send(9, &produce(1, vec![0; size].into())).await;
+        let answer: ProduceResponse = client.answer(9).await;
+        assert_ne!(answer.responses[0].partition_responses[0].error_code, 0, "no batch");
+        let held = live.front.memory().used;
+        assert!(held <= 2 << 20, "{held} bytes are held for a client that is owed nothing");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_parked_fetch_is_woken_by_another_connection() {
     let live = Live::start().await;
     let (mut reader, mut writer) = (live.connect().await, live.connect().await);
