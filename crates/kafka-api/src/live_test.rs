@@ -223,6 +223,18 @@ async fn pipelined_batches_keep_their_order_whether_or_not_they_take_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_patience_waits_for_the_only_replica() {
+    let live = Live::start().await;
+    let mut client = live.connect().await;
+    for (timeout_ms, offset) in [(0, 0), (-1, 1), (i32::MIN, 2)] {
+        client.send(11, &ProduceRequest { timeout_ms, ..produce(-1, batch(&["a"])) }).await;
+        let answer: ProduceResponse = client.answer(11).await;
+        let answer = &answer.responses[0].partition_responses[0];
+        assert_eq!((answer.error_code, answer.base_offset), (0, offset), "{timeout_ms}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failure_without_acks_closes_the_connection() {
     let live = Live::start().await;
     let mut client = live.connect().await;

@@ -1,6 +1,7 @@
 //! Who waits for what: appends for the high watermark, deletions for the followers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use klamm_types::{Offset, Timestamp};
 
@@ -15,10 +16,17 @@ struct PendingAppend {
 
 /// The `acks=all` appends that wait for the high watermark, by the end of their records. Their number is
 /// bounded by the body, which admits the requests.
+///
+/// A deadline limits how long the followers are waited for, as with Kafka, where an append is written by the time that
+/// somebody waits. It counts once this replica itself holds the records: with a deadline that has passed by then the
+/// append still succeeds if nobody else has to hold them.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct PendingAcks {
     by_end: BTreeMap<(Offset, AppendTicket), PendingAppend>,
+    /// Those that end at `held_end` or before.
     by_deadline: BTreeSet<(Timestamp, Offset, AppendTicket)>,
+    /// Up to where this replica holds its log as safely as an acknowledgement promises.
+    held_end: Offset,
 }
 
 /// An append that waits no longer.
@@ -34,7 +42,20 @@ impl PendingAcks {
         let pending = PendingAppend { base_offset: range.start, deadline };
         let earlier = self.by_end.insert((range.end, ticket), pending);
         assert!(earlier.is_none(), "append {ticket:?} is pending twice");
-        self.by_deadline.insert((deadline, range.end, ticket));
+        if range.end <= self.held_end {
+            self.by_deadline.insert((deadline, range.end, ticket));
+        }
+    }
+
+    /// Takes note of how far this replica holds its log itself: the deadlines of appends up to there count from now on.
+    pub(crate) fn on_held(&mut self, end: Offset) {
+        let before = self.held_end;
+        if !self.held_end.advance_to(end) {
+            return;
+        }
+        let last = AppendTicket(u64::MAX);
+        let newly = self.by_end.range((Bound::Excluded((before, last)), Bound::Included((end, last))));
+        self.by_deadline.extend(newly.map(|(&(end, ticket), pending)| (pending.deadline, end, ticket)));
     }
 
     /// Takes the first append whose records all lie below `high_watermark`.
@@ -68,7 +89,7 @@ impl PendingAcks {
         Some(ticket)
     }
 
-    /// When the first deadline passes.
+    /// When the first deadline passes that counts.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         self.by_deadline.first().map(|&(deadline, ..)| deadline)
     }
@@ -79,14 +100,15 @@ impl PendingAcks {
     }
 
     pub(crate) fn len(&self) -> usize {
-        debug_assert_eq!(self.by_end.len(), self.by_deadline.len());
+        debug_assert!(self.by_end.len() >= self.by_deadline.len());
         self.by_end.len()
     }
 
     fn remove(&mut self, end_offset: Offset, ticket: AppendTicket, deadline: Timestamp) {
         let by_end = self.by_end.remove(&(end_offset, ticket));
         let by_deadline = self.by_deadline.remove(&(deadline, end_offset, ticket));
-        assert!(by_end.is_some() && by_deadline, "append {ticket:?} is pending by half");
+        let is_held = end_offset <= self.held_end;
+        assert!(by_end.is_some() && by_deadline == is_held, "append {ticket:?} is pending by half");
     }
 }
 

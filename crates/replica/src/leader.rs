@@ -225,10 +225,12 @@ impl Leader {
 
     /// Moves the high watermark to where everybody holds the log who is, may be, or is about to be in sync.
     pub(crate) fn maybe_advance_high_watermark(&mut self, partition: &mut Partition, step: &mut Step<'_>) {
+        let held_end_offset = partition.log.held_end_offset(partition.config.durability);
+        self.acks.on_held(held_end_offset);
         if self.isr.committed().len() < partition.required_in_sync() {
             return;
         }
-        let mut committed_end = partition.log.held_end_offset(partition.config.durability);
+        let mut committed_end = held_end_offset;
         for (broker, progress) in &self.followers {
             let waited_for = self.is_waited_for(*broker, progress, partition, step.now);
             if waited_for {

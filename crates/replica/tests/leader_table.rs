@@ -159,11 +159,33 @@ fn a_wait_ends_at_its_deadline() {
         Some(Timestamp(11_001)),
         "the follower's lag window ends first"
     );
+    solo.flush();
     solo.now += 30_000;
     solo.fetch(2, 0, -1);
     let effects = solo.step(Event::Tick);
     assert!(effects.contains(&refused(1, AppendError::TimedOut)[0]), "{effects:?}");
     assert_eq!(solo.replica.pending_append_count(), 0);
+}
+
+#[test]
+fn a_deadline_is_for_the_followers_alone() {
+    let mut solo = Solo::new(ReplicaConfig { min_in_sync_replicas: 1, ..config() }, LogPosition::empty());
+    let mut alone = registration(1, &[1], 1, 1);
+    alone.replicas = vec![BrokerId(1)];
+    solo.step(image(alone));
+    solo.append(1, 1);
+    assert_eq!(solo.replica.next_wakeup(Timestamp(0)), None, "its own sync takes as long as it takes");
+    solo.now += 30_000;
+    assert_eq!(solo.step(Event::Tick), []);
+    assert_eq!(solo.flush(), [advances(1), acknowledged(1, 0)]);
+
+    let mut solo = Solo::leading(&[1, 2]);
+    solo.append(1, 1);
+    solo.now += 30_000;
+    solo.fetch(2, 0, -1);
+    assert_eq!(solo.step(Event::Tick), []);
+    solo.flush();
+    assert!(solo.step(Event::Tick).contains(&refused(1, AppendError::TimedOut)[0]));
 }
 
 #[test]
