@@ -57,6 +57,11 @@ impl FileRange {
         self.len
     }
 
+    /// Where in the file they begin.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Passes over bytes that were sent, or read.
     pub(crate) fn advance(&mut self, count: usize) {
         let count = count.min(self.len);

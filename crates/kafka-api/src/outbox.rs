@@ -24,9 +24,43 @@ const SCRATCH_LEN: usize = 256 << 10;
 /// Bytes that are read at once from a disk that must be waited for.
 const LOAD_LEN: usize = 512 << 10;
 
+/// The size of a page, which is also how files lie in the page cache.
+const PAGE_LEN: usize = 4096;
+
 thread_local! {
     /// Where bytes of files pass through.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { bytes: Vec::new(), first_page: 0 }) };
+}
+
+/// A buffer in which bytes of files lie as they do in the page cache: at the same distance from the start of a page.
+/// Some processors copy five times slower where the two distances differ by little.
+#[derive(Debug)]
+struct Scratch {
+    bytes: Vec<u8>,
+    /// Where the first whole page begins.
+    first_page: usize,
+}
+
+impl Scratch {
+    /// Takes its memory, with the first use.
+    fn prepare(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes.resize(SCRATCH_LEN + PAGE_LEN, 0);
+            self.first_page = self.bytes.as_ptr().align_offset(PAGE_LEN).min(PAGE_LEN);
+        }
+    }
+
+    /// The first place from `filled` on that lies in its page as `position` does in its page of the file.
+    fn place_for(&self, filled: usize, position: u64) -> usize {
+        let wanted = (position % PAGE_LEN as u64) as usize;
+        let found = filled.max(self.first_page);
+        let at = (found - self.first_page) % PAGE_LEN;
+        found + (wanted + PAGE_LEN - at) % PAGE_LEN
+    }
+
+    fn room_from(&mut self, start: usize) -> &mut [u8] {
+        self.bytes.get_mut(start..).unwrap_or_default()
+    }
 }
 
 /// A part of an answer.
@@ -176,7 +210,7 @@ impl Outbox {
                 *slice = match (piece, source) {
                     (Piece::Memory(bytes), _) => IoSlice::new(bytes),
                     (Piece::File(_), Source::Scratch(start, end)) => {
-                        IoSlice::new(scratch.get(*start..*end).unwrap_or_default())
+                        IoSlice::new(scratch.bytes.get(*start..*end).unwrap_or_default())
                     }
                     (Piece::File(_), Source::Piece) => IoSlice::new(&[]),
                 };
@@ -193,14 +227,13 @@ impl Outbox {
 
     /// Finds the bytes of the next pieces; returns of how many. Files are read into `scratch`; the last piece may have
     /// been read in part. None if the very first must be fetched from the disk.
-    fn gather(&self, scratch: &mut Vec<u8>, sources: &mut [Source; PIECES_MAX]) -> Result<usize, CloseCause> {
+    fn gather(&self, scratch: &mut Scratch, sources: &mut [Source; PIECES_MAX]) -> Result<usize, CloseCause> {
         let (mut filled, mut count) = (0, 0);
         for (source, piece) in sources.iter_mut().zip(&self.pieces) {
             if let Piece::File(range) = piece {
-                if scratch.is_empty() {
-                    scratch.resize(SCRATCH_LEN, 0);
-                }
-                let room = scratch.get_mut(filled..).unwrap_or_default();
+                scratch.prepare();
+                let start = scratch.place_for(filled, range.position());
+                let room = scratch.room_from(start);
                 if room.is_empty() {
                     return Ok(count);
                 }
@@ -209,8 +242,8 @@ impl Outbox {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(count),
                     Err(error) => return Err(CloseCause::Unreadable(error)),
                 };
-                *source = Source::Scratch(filled, filled + read);
-                filled += read;
+                filled = start + read;
+                *source = Source::Scratch(start, filled);
                 if read < range.len() {
                     return Ok(count + 1);
                 }
@@ -268,6 +301,18 @@ mod tests {
             outbox.advance(taken);
         }
         assert!(outbox.is_empty() && outbox.pieces.is_empty());
+    }
+
+    #[test]
+    fn bytes_lie_in_the_scratch_as_in_their_file() {
+        let mut scratch = Scratch { bytes: Vec::new(), first_page: 0 };
+        scratch.prepare();
+        for (filled, position) in [(0, 0), (0, 1), (0, 4095), (100, 50), (5000, 12_345), (9000, 1 << 40)] {
+            let start = scratch.place_for(filled, position);
+            assert!(start >= filled && start - filled < 2 * PAGE_LEN, "{start} for {filled}");
+            let address = scratch.room_from(start).as_ptr().addr();
+            assert_eq!(address % PAGE_LEN, (position % 4096) as usize);
+        }
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub(crate) struct FlushState {
     flushed: Condvar,
     /// A flush has been asked for and has not begun.
     requested: AtomicBool,
+    /// A flush is wanted soon, and has not been asked for yet.
+    soon: AtomicBool,
     /// A chore has been asked for and has not begun.
     chore_requested: AtomicBool,
     listener: Mutex<Option<FlushListener>>,
@@ -78,6 +80,15 @@ impl FlushState {
 
     pub(crate) fn clear_requested(&self) {
         self.requested.store(false, Ordering::Release);
+    }
+
+    /// As [`set_requested`](Self::set_requested), for a flush that is wanted soon.
+    pub(crate) fn set_soon(&self) -> bool {
+        self.soon.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn clear_soon(&self) {
+        self.soon.store(false, Ordering::Release);
     }
 
     /// As [`set_requested`](Self::set_requested), for a chore.

@@ -8,14 +8,20 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::log::Log;
+
+/// How long a flush that nobody waits for gathers what is appended meanwhile: a flush costs as much CPU time as the
+/// append of ten small batches. So much later, at most, do consumers see records that nobody wanted on disk first.
+const SOON: Duration = Duration::from_millis(2);
 
 /// The threads that flush the logs of one directory.
 #[derive(Debug)]
 pub struct Flusher {
     queue: FlushQueue,
     threads: Vec<JoinHandle<()>>,
+    pacer: Option<JoinHandle<()>>,
 }
 
 /// Where flushes are asked for. Cheap to clone.
@@ -26,6 +32,8 @@ pub struct FlushQueue(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    /// For the thread that passes on what is wanted soon.
+    pace: Condvar,
     flushes: AtomicU64,
 }
 
@@ -35,6 +43,9 @@ struct State {
     flushes: VecDeque<Arc<Log>>,
     /// What can wait until there are none of those; each log at most once.
     chores: VecDeque<(Arc<Log>, Task)>,
+    /// Flushes that nobody waits for; each log at most once.
+    soon: Vec<Arc<Log>>,
+    pacer_stopping: bool,
     stopping: bool,
 }
 
@@ -55,7 +66,10 @@ impl Flusher {
     /// # Errors
     /// If the system gives no more threads.
     pub fn start(name: &str, threads: usize) -> std::io::Result<Self> {
-        let mut flusher = Self { queue: FlushQueue(Arc::default()), threads: Vec::new() };
+        let mut flusher = Self { queue: FlushQueue(Arc::default()), threads: Vec::new(), pacer: None };
+        let queue = flusher.queue.clone();
+        let builder = std::thread::Builder::new().name(name.to_owned());
+        flusher.pacer = Some(builder.spawn(move || queue.pass_on())?);
         for _ in 0..threads.max(1) {
             let queue = flusher.queue.clone();
             let builder = std::thread::Builder::new().name(name.to_owned());
@@ -74,6 +88,11 @@ impl Flusher {
 impl Drop for Flusher {
     /// Flushes what is waiting, then ends the threads.
     fn drop(&mut self) {
+        // First what is wanted soon, which the others then find.
+        self.queue.lock().pacer_stopping = true;
+        self.queue.0.pace.notify_all();
+        let pacer = self.pacer.take();
+        let _ = pacer.map(JoinHandle::join);
         self.queue.lock().stopping = true;
         self.queue.0.wake.notify_all();
         for thread in self.threads.drain(..) {
@@ -92,6 +111,41 @@ impl FlushQueue {
         }
         self.lock().flushes.push_back(Arc::clone(log));
         self.0.wake.notify_one();
+    }
+
+    /// As [`request`](Self::request), for appends whose durability nobody waits for: the flush begins after 2 ms, with
+    /// what has come by then. A [`request`](Self::request) meanwhile is not delayed.
+    pub fn request_soon(&self, log: &Arc<Log>) {
+        if log.flush.set_soon() {
+            return;
+        }
+        let mut state = self.lock();
+        state.soon.push(Arc::clone(log));
+        if state.soon.len() == 1 {
+            self.0.pace.notify_one();
+        }
+    }
+
+    /// Requests, a little later, what is wanted soon.
+    fn pass_on(&self) {
+        let mut state = self.lock();
+        loop {
+            let idle = |state: &mut State| state.soon.is_empty() && !state.pacer_stopping;
+            state = self.0.pace.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+            if state.soon.is_empty() {
+                return;
+            }
+            let gathering = self.0.pace.wait_timeout_while(state, SOON, |state| !state.pacer_stopping);
+            state = gathering.unwrap_or_else(PoisonError::into_inner).0;
+            for log in std::mem::take(&mut state.soon) {
+                // From here on a request is another one: what it is for may come too late for this.
+                log.flush.clear_soon();
+                if !log.flush.set_requested() {
+                    state.flushes.push_back(log);
+                    self.0.wake.notify_one();
+                }
+            }
+        }
     }
 
     /// Asks for a chore that waits for the disk, and does not wait for it.

@@ -13,7 +13,7 @@ use klamm_log::fs::{
     RealFs,
 };
 use klamm_log::{
-    AppendError, AppendOrigin, FetchIsolation, Log, LogConfig, LogError, LogManager, ManagerError,
+    AppendError, AppendOrigin, FetchIsolation, Flusher, Log, LogConfig, LogError, LogManager, ManagerError,
     ManagerOptions, StartReport,
 };
 use klamm_record::{BatchBuilder, Compression, NewRecord};
@@ -140,6 +140,28 @@ fn one_failing_directory_leaves_the_other_in_service() {
     assert_eq!(create(&manager, 2).log_dir().path(), Path::new("/b"));
     assert_eq!(create(&manager, 3).log_dir().path(), Path::new("/b"));
     manager.tick(NOW.plus_millis(400_000)).unwrap();
+}
+
+#[test]
+fn what_is_wanted_soon_is_flushed_soon_and_at_the_latest_with_the_end() {
+    let fs = MemoryFs::new();
+    let (manager, _) = open(&fs, &["/a"]);
+    let log = create(&manager, 0);
+    let end = append(&log).unwrap();
+    manager.flush_queue(&log).unwrap().request_soon(&log);
+    assert!(log.wait_flushed(end, Duration::from_secs(10)));
+    let end = append(&log).unwrap();
+    manager.flush_queue(&log).unwrap().request_soon(&log);
+    manager.flush_queue(&log).unwrap().request(&log);
+    assert!(log.wait_flushed(end, Duration::from_secs(10)));
+    let log = create(&manager, 1);
+    let flusher = Flusher::start("soon", 1).unwrap();
+    for _ in 0..100 {
+        append(&log).unwrap();
+        flusher.queue().request_soon(&log);
+    }
+    drop(flusher);
+    assert_eq!(log.flushed_end_offset(), log.log_end_offset());
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(super) async fn run(run: &mut Run<'_>, row: &'static str) -> anyhow::Result<
     }
     let file = run.bed.scratch().join("bare");
     write_file(&file, load.records * load.record_size as u64)?;
+    // Nothing is written to the disk while they are read.
+    rustix::fs::sync();
     let read = Consume { records: load.records, record_size: load.record_size, fetch_size: 1 << 20 };
     for (tool, entries) in [
         (Tool::Perf, &[KLAMM, KAFKA, BARE][..]),

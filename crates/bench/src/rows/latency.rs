@@ -9,7 +9,7 @@ const ENTRIES: [Entry; 3] = [KLAMM, KLAMM_CACHED, KAFKA];
 pub(super) async fn run(run: &mut Run<'_>, row: &'static str) -> anyhow::Result<()> {
     for rate in [200, 1_000] {
         let load = Latency { rate, record_size: 1024, seconds: run.scaled(10).max(2) };
-        let passes = run.options.passes.min(5);
+        let passes = run.options.passes.min(3);
         let lines = run.turns(&ENTRIES, passes, async |run, entry| {
             let (topic, side) = (run.topic_name(), run.bed.side(entry.system));
             side.create(&topic, 1, 1, entry.topic).await?;

@@ -124,7 +124,7 @@ impl PartitionHandle {
             deadline: self.shared.around.clock.after(options.timeout),
             lease_until: self.shared.around.lease.until(),
         };
-        let mut io = StepIo::appending(ticket, records);
+        let mut io = StepIo::appending(ticket, options.acks, records);
         self.run(&mut state, Event::AppendRequested(request), &mut io);
         let append_time = io.appended.map_or(Timestamp::NONE, |info: AppendInfo| info.append_time);
         let outcome = match (io.refused, io.completed) {

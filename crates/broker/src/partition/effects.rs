@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use klamm_log::{AppendError as LogAppendError, AppendInfo, AppendOrigin, LogError, PreparedAppend};
 use klamm_replica::{
-    Acknowledged, Alarm, AppendError, AppendTicket, DeletionError, DeletionTicket, Effect, Event,
+    Acknowledged, Acks, Alarm, AppendError, AppendTicket, DeletionError, DeletionTicket, Effect, Event,
     FetchBounds, FetchRefusal,
 };
 use klamm_types::{LeaderEpoch, Offset, Timestamp};
@@ -17,6 +17,8 @@ pub(super) struct StepIo {
     append: Option<Records>,
     /// The caller's append.
     ticket: Option<AppendTicket>,
+    /// The caller's append is acknowledged before it is on disk.
+    nobody_waits: bool,
     /// What the log made of it.
     pub(super) appended: Option<AppendInfo>,
     /// Why the log refused it.
@@ -47,8 +49,9 @@ pub(super) struct Records {
 }
 
 impl StepIo {
-    pub(super) fn appending(ticket: AppendTicket, records: Records) -> Self {
-        Self { append: Some(records), ticket: Some(ticket), ..Self::default() }
+    pub(super) fn appending(ticket: AppendTicket, acks: Acks, records: Records) -> Self {
+        let nobody_waits = acks != Acks::All;
+        Self { append: Some(records), ticket: Some(ticket), nobody_waits, ..Self::default() }
     }
 
     pub(super) fn deleting(ticket: DeletionTicket) -> Self {
@@ -102,6 +105,9 @@ impl PartitionHandle {
             Effect::TruncateFullyAndStartAt { offset } => return Some(self.restart_at(offset)),
             Effect::RecordEpochStart(entry) => {
                 self.shared.log.assign_epoch_start(entry.epoch);
+            }
+            Effect::Flush(_) if io.nobody_waits && state.appends.is_empty() => {
+                self.shared.flush_queue.request_soon(&self.shared.log);
             }
             Effect::Flush(_) => self.shared.flush_queue.request(&self.shared.log),
             Effect::AdvanceLogStart(offset) => {

@@ -155,6 +155,15 @@ pub(super) fn run(args: &ProduceArgs, stdout: &mut impl Write) -> Result<Exit, F
     let row = runtime.block_on(async {
         let in_flight = usize::from(args.in_flight);
         let (cluster, partitions) = args.target.open(in_flight * 16).await?;
+        let mut places = Vec::new();
+        let clusters = (1..args.connections).map(|_| cluster.apart());
+        for cluster in clusters.chain([cluster.clone()]) {
+            for at in &partitions {
+                // One after the other, before the clock runs: a broker need not take many connections at once.
+                cluster.leader(at).await?;
+                places.push((cluster.clone(), at.clone()));
+            }
+        }
         let batch = Encoded::new(args, wall_clock())?;
         let requests = args.records.map(|records| records.div_ceil(batch.records));
         let duration = Duration::from_secs(args.duration);
