@@ -16,7 +16,7 @@ use super::{AppendFailure, PartitionHandle};
 pub struct AppendOptions {
     /// When the append is answered.
     pub acks: Acks,
-    /// How long an append with [`Acks::All`] may wait to be committed.
+    /// How long an append with [`Acks::All`] may wait for the followers; this replica's own sync is waited for anyway.
     pub timeout: Duration,
     /// The leader epoch in which the caller wants to append, if it cares (coordinators do).
     pub leader_epoch: Option<LeaderEpoch>,
@@ -71,7 +71,7 @@ impl PendingAppend {
         }
     }
 
-    /// Waits until the append is acknowledged or is known to fail; no longer than its timeout.
+    /// Waits until the append is acknowledged or is known to fail; for the followers no longer than its timeout.
     ///
     /// # Errors
     /// [`AppendFailure`]; some of them leave open whether the records were appended.
