@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::PARTITIONS;
 use super::judge::{Logs, Verdict};
@@ -14,6 +14,9 @@ use super::rig::Rig;
 use super::schedule::{Chance, Counts, Kind};
 use super::server::Server;
 
+/// Controllers act on evidence of death against a minority of the brokers in any second, here against one: of two that die
+/// within that time the second would be found out a second later.
+const BRAKE: Duration = Duration::from_millis(1_100);
 /// The fault comes within so long after everything is well.
 const MOMENT_MAX: Duration = Duration::from_secs(1);
 /// The victim comes back within so long after the others have taken over.
@@ -45,6 +48,7 @@ struct Campaign {
     producers: Producers,
     chance: Chance,
     report: Report,
+    last_strike: Instant,
 }
 
 /// Runs the plan, and fails if anything that was acknowledged is not where it was told, once and in order, or if a byte of
@@ -56,7 +60,7 @@ pub(crate) async fn run(server: Server, tools: &Tools, plan: Plan) {
     let report = Report::create(plan.seed, plan.lines);
     let mut chance = Chance::new(plan.seed);
     let faults = chance.order(&plan.counts);
-    let mut campaign = Campaign { rig, producers, chance, report };
+    let mut campaign = Campaign { rig, producers, chance, report, last_strike: Instant::now() };
     for (number, kind) in faults.into_iter().enumerate() {
         campaign.fault(number, kind).await;
     }
@@ -68,9 +72,11 @@ impl Campaign {
         let (victim, active) = self.rig.prepare(kind, &mut self.chance).await;
         let (led, followed) = Rig::led_and_followed(kind, victim);
         self.producers.acknowledge(STEP).await;
+        sleep_until(self.last_strike + BRAKE).await;
         sleep(self.chance.below(MOMENT_MAX)).await;
 
         let at = now();
+        self.last_strike = Instant::now();
         self.rig.strike(kind, victim).await;
         if kind == Kind::Calm {
             sleep(CALM).await;

@@ -8,8 +8,10 @@ mod cache;
 mod feed;
 mod loader;
 mod publisher;
+mod suspects;
 
 pub use cache::{MetadataCache, NotApplied};
 pub use feed::FeedError;
 pub use loader::{LoaderFault, MetadataLoader};
 pub use publisher::MetadataPublisher;
+pub use suspects::SUSPICION_TIME;

@@ -1,6 +1,6 @@
 //! What tests of handlers stand on: an image made of facts, and a controller that says what it is told to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -72,6 +72,8 @@ pub(crate) struct Bed {
     pub(crate) waited: Mutex<Vec<Offset>>,
     /// The image once the controller has answered.
     pub(crate) image_after: Mutex<Option<Arc<MetadataImage>>>,
+    /// Brokers that may be dead, each until somebody waits for it.
+    pub(crate) suspects: Mutex<BTreeSet<BrokerId>>,
     pub(crate) quorum: Mutex<Option<QuorumDescription>>,
     /// The changes of the quorum that were asked for.
     pub(crate) voters: Mutex<Vec<VoterChange>>,
@@ -211,6 +213,18 @@ impl ClusterMetadata for View {
             *self.0.image.lock().unwrap() = image;
         }
         Box::pin(async { true })
+    }
+
+    fn suspects(&self) -> BTreeSet<BrokerId> {
+        self.0.suspects.lock().unwrap().clone()
+    }
+
+    fn unsuspected(&self, broker: BrokerId) -> BoxFuture<()> {
+        self.0.suspects.lock().unwrap().remove(&broker);
+        if let Some(image) = self.0.image_after.lock().unwrap().take() {
+            *self.0.image.lock().unwrap() = image;
+        }
+        Box::pin(async {})
     }
 }
 

@@ -1,5 +1,6 @@
 //! The broker's own parts behind the ports of the handlers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,15 @@ impl ClusterMetadata for CachedMetadata {
     fn applied(&self, offset: Offset, deadline: Instant) -> BoxFuture<bool> {
         let cache = self.0.clone();
         Box::pin(async move { cache.wait_for(offset, Deadline::at(deadline)).await.is_ok() })
+    }
+
+    fn suspects(&self) -> BTreeSet<BrokerId> {
+        self.0.suspects().into_keys().collect()
+    }
+
+    fn unsuspected(&self, broker: BrokerId) -> BoxFuture<()> {
+        let cache = self.0.clone();
+        Box::pin(async move { cache.wait_unsuspected(broker).await })
     }
 }
 

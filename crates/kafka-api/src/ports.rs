@@ -1,5 +1,6 @@
 //! What handlers need of the rest of the node, as traits, so that each handler can be tested alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,12 @@ pub trait ClusterMetadata: Send + Sync + 'static {
 
     /// Waits until everything up to and including `offset` is applied; `false` if it is not by `deadline`.
     fn applied(&self, offset: Offset, deadline: Instant) -> BoxFuture<bool>;
+
+    /// Brokers that the newest image knows as alive, and that may be dead: what it says of them may change at once.
+    fn suspects(&self) -> BTreeSet<BrokerId>;
+
+    /// Waits until the image tells what became of a suspect, shortly at most.
+    fn unsuspected(&self, broker: BrokerId) -> BoxFuture<()>;
 }
 
 /// The way to the active controller, whichever node that is.

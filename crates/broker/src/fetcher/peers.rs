@@ -37,6 +37,7 @@ impl Peers for MetadataPeers {
     }
 
     fn on_stream_broken(&self, broker: BrokerId, broker_epoch: BrokerEpoch) {
+        self.metadata.suspect(broker, broker_epoch);
         let controller = self.controller.clone();
         // Ends with its deadline, and nothing depends on it: the controller has means of its own.
         self.runtime.spawn(async move {

@@ -1,12 +1,16 @@
 //! The newest image, for everybody on this node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use klamm_metadata::MetadataImage;
 use klamm_rpc::Deadline;
-use klamm_types::Offset;
+use klamm_types::{BrokerEpoch, BrokerId, Offset};
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::suspects::Suspects;
 
 /// The metadata did not come as far in time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -26,6 +30,7 @@ pub struct NotApplied {
 pub struct MetadataCache {
     image: ArcSwap<MetadataImage>,
     applied: watch::Sender<Offset>,
+    suspects: Suspects,
 }
 
 impl Default for MetadataCache {
@@ -45,7 +50,7 @@ impl MetadataCache {
     #[must_use]
     pub fn starting_with(image: MetadataImage) -> Self {
         let applied = watch::Sender::new(image.provenance.last_offset);
-        Self { image: ArcSwap::from_pointee(image), applied }
+        Self { image: ArcSwap::from_pointee(image), applied, suspects: Suspects::default() }
     }
 
     /// The newest image. Take it once for whatever must fit together.
@@ -107,6 +112,28 @@ impl MetadataCache {
         }
     }
 
+    /// The stream from this incarnation of `broker` broke: it may be dead, and what the metadata says of its leaderships
+    /// about to change.
+    pub fn suspect(&self, broker: BrokerId, epoch: BrokerEpoch) {
+        self.suspects.add(broker, epoch);
+    }
+
+    /// Who is suspected at present, and until when, at most [`SUSPICION_TIME`](super::SUSPICION_TIME) from the time that its
+    /// stream broke. A broker that the newest image knows as fenced, or under another epoch, is not.
+    #[must_use]
+    pub fn suspects(&self) -> BTreeMap<BrokerId, Instant> {
+        self.suspects.in_image(&self.image())
+    }
+
+    /// Waits until the metadata has told what became of `broker`, or it is suspected no more.
+    pub async fn wait_unsuspected(&self, broker: BrokerId) {
+        let mut applied = self.applied.subscribe();
+        while let Some(until) = self.suspects().get(&broker) {
+            // The sender lives as long as `self`. When the time has run out, the next look finds nobody.
+            drop(tokio::time::timeout_at(*until, applied.changed()).await);
+        }
+    }
+
     /// Replaces the image; images come in order.
     pub(super) fn publish(&self, image: Arc<MetadataImage>) {
         self.image.store(image);
@@ -115,5 +142,84 @@ impl MetadataCache {
     /// Everybody has acted on what lies up to `offset`.
     pub(crate) fn on_applied(&self, offset: Offset) {
         self.applied.send_if_modified(|applied| applied.advance_to(offset));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use klamm_metadata::{
+        BrokerChanged, BrokerRegistration, DirectoryId, IncarnationId, MetadataDelta, MetadataProvenance,
+        MetadataRecord,
+    };
+
+    use super::*;
+    use crate::metadata::SUSPICION_TIME;
+
+    const BROKER: BrokerId = BrokerId(2);
+
+    fn registration(epoch: i64) -> BrokerRegistration {
+        BrokerRegistration {
+            id: BROKER,
+            epoch: BrokerEpoch(epoch),
+            incarnation: IncarnationId([1; 16]),
+            directory: DirectoryId([1; 16]),
+            endpoints: Vec::new(),
+            rack: None,
+            features: Vec::new(),
+            fenced: false,
+            shutting_down: false,
+            cordoned: false,
+        }
+    }
+
+    fn apply(cache: &MetadataCache, record: &MetadataRecord) {
+        let image = cache.image();
+        let last_offset = image.provenance.last_offset.next();
+        let mut delta = MetadataDelta::new((*image).clone());
+        delta.replay(record).unwrap();
+        cache.publish(Arc::new(delta.apply(MetadataProvenance { last_offset, last_epoch: 1 })));
+        cache.on_applied(last_offset);
+    }
+
+    fn cache() -> MetadataCache {
+        let cache = MetadataCache::new();
+        apply(&cache, &MetadataRecord::BrokerRegistered(registration(7)));
+        cache
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspicion_ends_when_the_broker_is_fenced_or_comes_anew() {
+        let fenced = BrokerChanged { fenced: Some(true), ..BrokerChanged::of(&registration(7)) };
+        for record in
+            [MetadataRecord::BrokerChanged(fenced), MetadataRecord::BrokerRegistered(registration(8))]
+        {
+            let cache = cache();
+            cache.suspect(BROKER, BrokerEpoch(7));
+            let mut waiting = std::pin::pin!(cache.wait_unsuspected(BROKER));
+            assert_eq!(waiting.as_mut().now_or_never(), None);
+            apply(&cache, &record);
+            assert_eq!(waiting.now_or_never(), Some(()));
+            assert!(cache.suspects().is_empty());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspicion_that_proves_wrong_ends_by_itself() {
+        let cache = cache();
+        cache.suspect(BROKER, BrokerEpoch(7));
+        let begin = Instant::now();
+        assert_eq!(cache.suspects(), BTreeMap::from([(BROKER, begin + SUSPICION_TIME)]));
+        cache.wait_unsuspected(BROKER).await;
+        assert!(begin.elapsed() >= SUSPICION_TIME, "{:?}", begin.elapsed());
+        assert!(cache.suspects().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_former_incarnation_is_not_suspected() {
+        let cache = cache();
+        cache.suspect(BROKER, BrokerEpoch(6));
+        assert!(cache.suspects().is_empty());
+        cache.wait_unsuspected(BROKER).await;
     }
 }

@@ -16,7 +16,7 @@ use klamm_protocol::messages::metadata_response::{
 };
 use klamm_protocol::messages::{MetadataRequest, MetadataResponse};
 use klamm_protocol::{ErrorCode, Uuid, VersionRange};
-use klamm_types::{PartitionId, TopicId, TopicName};
+use klamm_types::{BrokerId, PartitionId, TopicId, TopicName};
 
 use crate::cluster::{
     CLUSTER_OPERATIONS, Cluster, ClusterView, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, ids, is_internal,
@@ -74,12 +74,16 @@ impl Handler for MetadataHandler {
         }
         let missing = self.missing(&request, &context);
         let cluster = self.cluster.clone();
-        if missing.is_empty() {
-            let view = cluster.view(&context.listener);
+        let view = cluster.view(&context.listener);
+        let suspects = suspected_leaders(&cluster, &view, &request, context.version);
+        if missing.is_empty() && suspects.is_empty() {
             return Ticket::ready(Answer::Response(describe(&cluster, &view, &request, context.version)));
         }
         let creations = self.creations.clone();
         Ticket::later(async move {
+            for suspect in suspects {
+                cluster.metadata.unsuspected(suspect).await;
+            }
             if let Some(creation) = Creations::begin(&creations, missing) {
                 create(&cluster, creation).await;
             }
@@ -87,6 +91,32 @@ impl Handler for MetadataHandler {
             Answer::Response(describe(&cluster, &view, &request, context.version))
         })
     }
+}
+
+/// Brokers that may be dead, and of which the answer would say that they lead what is asked for. Told of a dead leader, a
+/// client (librdkafka 2.16 asks at once when a connection ends) tries it again and again, and asks anew after a second: the
+/// answer had better wait for the election.
+fn suspected_leaders(
+    cluster: &Cluster,
+    view: &ClusterView,
+    request: &MetadataRequest,
+    version: i16,
+) -> BTreeSet<BrokerId> {
+    let mut suspects = cluster.metadata.suspects();
+    // Without topics, version 0 means all of them.
+    if let Some(wanted) = request.topics.as_ref().filter(|wanted| version > 0 || !wanted.is_empty())
+        && !suspects.is_empty()
+    {
+        let topic = |wanted: &MetadataRequestTopic| match wanted.name.as_deref() {
+            Some(name) => view.topic(name),
+            None => view.image.topics.topic(TopicId::from(wanted.topic_id)),
+        };
+        let partitions =
+            wanted.iter().filter_map(topic).flat_map(|topic| topic.partitions().map(|(_, at)| at));
+        let leaders: BTreeSet<_> = partitions.filter_map(|partition| view.leader(partition)).collect();
+        suspects.retain(|suspect| leaders.contains(suspect));
+    }
+    suspects
 }
 
 /// Creates the topics with the cluster's defaults. What became of them the metadata tells.

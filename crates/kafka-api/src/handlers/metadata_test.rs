@@ -1,6 +1,7 @@
-use klamm_metadata::PartitionRegistration;
+use klamm_metadata::{MetadataRecord, PartitionChanged, PartitionRegistration};
 use klamm_pb::controller::v1::CreateTopicsOutcome;
 use klamm_pb::controller::v1::submit_response::Outcome;
+use klamm_types::{LeaderEpoch, PartitionEpoch};
 
 use super::*;
 use crate::fixture::{Bed, answer, broker_ids, context_of, partition, topic, topic_id};
@@ -186,4 +187,36 @@ fn a_crowd_creates_a_topic_once() {
     assert_eq!(second.names, [name("c")]);
     drop((first, second));
     assert!(Creations::begin(&creations, vec![name("a")]).is_some());
+}
+
+#[test]
+fn an_answer_waits_for_the_election_when_a_leader_may_be_dead() {
+    let led_by_another = || {
+        let old = PartitionRegistration::new(broker_ids(&[2, 1]), broker_ids(&[2, 1]));
+        let mut new = old.clone();
+        new.leader = Some(BrokerId(1));
+        new.leader_epoch = LeaderEpoch(old.leader_epoch.0 + 1);
+        new.partition_epoch = PartitionEpoch(old.partition_epoch.0 + 1);
+        [MetadataRecord::PartitionChanged(PartitionChanged::between(topic_id(1), PartitionId(1), &old, &new))]
+    };
+    let all = || MetadataRequest { topics: None, ..MetadataRequest::default() };
+    for (version, request) in [(9, quiet(&["orders"])), (1, all()), (0, quiet(&[]))] {
+        let bed = bed();
+        bed.suspects.lock().unwrap().insert(BrokerId(2));
+        bed.learn_after_answer(&led_by_another());
+        let response = ask(&bed, version, request);
+        let orders = response.topics.iter().find(|topic| topic.name.as_deref() == Some("orders")).unwrap();
+        assert_eq!(orders.partitions[1].leader_id, 1, "version {version}");
+        assert!(bed.suspects.lock().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn an_answer_does_not_wait_for_a_suspect_that_leads_nothing_of_it() {
+    let bed = bed();
+    bed.suspects.lock().unwrap().insert(BrokerId(2));
+    ask(&bed, 9, quiet(&["__consumer_offsets", "none"]));
+    // The list of brokers alone.
+    ask(&bed, 9, quiet(&[]));
+    assert_eq!(bed.suspects.lock().unwrap().len(), 1);
 }
