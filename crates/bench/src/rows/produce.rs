@@ -148,31 +148,25 @@ pub(super) const DURABLE: [Case; 3] = [
 pub(super) async fn run(run: &mut Run<'_>, row: &'static str, cases: &[Case]) -> anyhow::Result<()> {
     let wanted = run.options.tools.clone();
     for case in cases.iter().filter(|_| wanted.contains(&Tool::Perf)) {
-        let passes = run.options.passes;
-        table(run, row, case, Tool::Perf, case.entries, passes).await?;
+        table(run, row, case, Tool::Perf).await?;
     }
     for case in cases {
         for tool in case.tools.iter().filter(|tool| wanted.contains(tool)) {
-            let brokers = case.entries.iter().copied().filter(|entry| entry.system != System::Bare);
-            let entries: Vec<Entry> = brokers.collect();
-            let passes = run.options.passes.min(3);
-            table(run, row, case, *tool, &entries, passes).await?;
+            table(run, row, case, *tool).await?;
         }
     }
     Ok(())
 }
 
-async fn table(
-    run: &mut Run<'_>,
-    row: &'static str,
-    case: &Case,
-    tool: Tool,
-    entries: &[Entry],
-    passes: usize,
-) -> anyhow::Result<()> {
+async fn table(run: &mut Run<'_>, row: &'static str, case: &Case, tool: Tool) -> anyhow::Result<()> {
+    // Foreign tools stand beside ours once, and know nothing of the bare sink.
+    let (is_ours, passes) = (tool == Tool::Perf, run.options.passes);
+    let entries = case.entries.iter().copied().filter(|entry| is_ours || entry.system != System::Bare);
+    let entries: Vec<Entry> = entries.collect();
+    let passes = if is_ours { passes } else { passes.min(3) };
     let records = (case.load.records as f64 * tool.share()) as u64;
     let load = Produce { records: run.scaled(records), ..case.load };
-    let lines = run.turns(entries, passes, async |run, entry| match entry.system {
+    let lines = run.turns(&entries, passes, async |run, entry| match entry.system {
         System::Bare => bare(run, &load),
         _ => sample(run, entry, case, &load, tool).await,
     });

@@ -178,11 +178,9 @@ pub(super) fn run(args: &ProduceArgs, stdout: &mut impl Write) -> Result<Exit, F
             }
             None => Pace::closed(requests, duration),
         };
-        let clusters = (1..args.connections).map(|_| cluster.apart()).chain([cluster.clone()]);
-        let places = clusters.flat_map(|cluster| partitions.iter().map(move |at| (cluster.clone(), at)));
         let mut senders = JoinSet::new();
-        for (cluster, at) in places.flat_map(|place| std::iter::repeat_n(place, in_flight)) {
-            let sender = Sender { cluster, at: at.clone(), acks: args.acks, meter: Arc::clone(&meter) };
+        for (cluster, at) in places.into_iter().flat_map(|place| std::iter::repeat_n(place, in_flight)) {
+            let sender = Sender { cluster, at, acks: args.acks, meter: Arc::clone(&meter) };
             let (pace, batch) = (pace.clone(), batch.clone());
             senders.spawn(async move {
                 while let Some(due) = pace.next().await {
