@@ -11,19 +11,26 @@ use crate::event::{AppendTicket, DeletionTicket};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct PendingAppend {
     base_offset: Offset,
+    /// Until when it may wait for followers.
     deadline: Timestamp,
+    /// Until when it may wait for this replica itself.
+    own_deadline: Timestamp,
 }
+
+/// How much longer than for followers an append waits for this replica's own disk, in milliseconds.
+const OWN_SYNC_MS_MAX: i64 = 5_000;
 
 /// The `acks=all` appends that wait for the high watermark, by the end of their records. Their number is
 /// bounded by the body, which admits the requests.
 ///
 /// A deadline limits how long the followers are waited for, as with Kafka, where an append is written by the time that
 /// somebody waits. It counts once this replica itself holds the records: with a deadline that has passed by then the
-/// append still succeeds if nobody else has to hold them.
+/// append still succeeds if nobody else has to hold them. Until then five seconds are added to it, so that
+/// a disk that is full or stuck leaves nobody without an answer.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct PendingAcks {
     by_end: BTreeMap<(Offset, AppendTicket), PendingAppend>,
-    /// Those that end at `held_end` or before.
+    /// By the deadline that counts.
     by_deadline: BTreeSet<(Timestamp, Offset, AppendTicket)>,
     /// Up to where this replica holds its log as safely as an acknowledgement promises.
     held_end: Offset,
@@ -39,12 +46,15 @@ pub(crate) struct Released {
 impl PendingAcks {
     /// Lets the append of `base_offset..end_offset` wait.
     pub(crate) fn park(&mut self, ticket: AppendTicket, range: std::ops::Range<Offset>, deadline: Timestamp) {
-        let pending = PendingAppend { base_offset: range.start, deadline };
+        let own_deadline = deadline.plus_millis(OWN_SYNC_MS_MAX);
+        let pending = PendingAppend { base_offset: range.start, deadline, own_deadline };
         let earlier = self.by_end.insert((range.end, ticket), pending);
         assert!(earlier.is_none(), "append {ticket:?} is pending twice");
-        if range.end <= self.held_end {
-            self.by_deadline.insert((deadline, range.end, ticket));
-        }
+        self.by_deadline.insert((self.deadline_of(range.end, &pending), range.end, ticket));
+    }
+
+    fn deadline_of(&self, end_offset: Offset, pending: &PendingAppend) -> Timestamp {
+        if end_offset <= self.held_end { pending.deadline } else { pending.own_deadline }
     }
 
     /// Takes note of how far this replica holds its log itself: the deadlines of appends up to there count from now on.
@@ -55,7 +65,11 @@ impl PendingAcks {
         }
         let last = AppendTicket(u64::MAX);
         let newly = self.by_end.range((Bound::Excluded((before, last)), Bound::Included((end, last))));
-        self.by_deadline.extend(newly.map(|(&(end, ticket), pending)| (pending.deadline, end, ticket)));
+        for (&(end, ticket), pending) in newly {
+            let was_there = self.by_deadline.remove(&(pending.own_deadline, end, ticket));
+            assert!(was_there, "append {ticket:?} has no deadline");
+            self.by_deadline.insert((pending.deadline, end, ticket));
+        }
     }
 
     /// Takes the first append whose records all lie below `high_watermark`.
@@ -64,7 +78,7 @@ impl PendingAcks {
         if end_offset > high_watermark {
             return None;
         }
-        self.remove(end_offset, ticket, pending.deadline);
+        self.remove(end_offset, ticket, self.deadline_of(end_offset, &pending));
         // B33: answers with where the acknowledged prefix ends instead of where the records are.
         #[cfg(mutant = "B33")]
         let pending = PendingAppend { base_offset: Offset(high_watermark.0 - 1), ..pending };
@@ -84,12 +98,12 @@ impl PendingAcks {
     /// Takes any, lowest offset first.
     pub(crate) fn pop_any(&mut self) -> Option<AppendTicket> {
         let (&(end_offset, ticket), pending) = self.by_end.first_key_value()?;
-        let deadline = pending.deadline;
+        let deadline = self.deadline_of(end_offset, pending);
         self.remove(end_offset, ticket, deadline);
         Some(ticket)
     }
 
-    /// When the first deadline passes that counts.
+    /// When the first deadline passes.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         self.by_deadline.first().map(|&(deadline, ..)| deadline)
     }
@@ -100,15 +114,14 @@ impl PendingAcks {
     }
 
     pub(crate) fn len(&self) -> usize {
-        debug_assert!(self.by_end.len() >= self.by_deadline.len());
+        debug_assert_eq!(self.by_end.len(), self.by_deadline.len());
         self.by_end.len()
     }
 
     fn remove(&mut self, end_offset: Offset, ticket: AppendTicket, deadline: Timestamp) {
         let by_end = self.by_end.remove(&(end_offset, ticket));
         let by_deadline = self.by_deadline.remove(&(deadline, end_offset, ticket));
-        let is_held = end_offset <= self.held_end;
-        assert!(by_end.is_some() && by_deadline == is_held, "append {ticket:?} is pending by half");
+        assert!(by_end.is_some() && by_deadline, "append {ticket:?} is pending by half");
     }
 }
 

@@ -66,7 +66,8 @@ pub struct AppendRequest {
     pub acks: Acks,
     /// The leader epoch in which the caller wants to append, if it cares (coordinators do).
     pub leader_epoch: Option<LeaderEpoch>,
-    /// Until when an `acks=all` append may wait for the followers. How long this replica's own sync takes does not count.
+    /// Until when an `acks=all` append may wait for the followers. A sync of this replica's own
+    /// may take five seconds longer.
     pub deadline: Timestamp,
     /// Until when the broker's session with the controller lasts. It is a fact of the broker, so it comes with
     /// the request instead of waking every partition with every heartbeat.

@@ -127,6 +127,9 @@ impl Leader {
             "append {records:?} leaves the log end {log_end_offset}"
         );
         if partition.log.log_end_offset.advance_to(records.end) {
+            for progress in self.followers.values_mut() {
+                progress.before_append(step.now, log_end_offset);
+            }
             step.push(Effect::AdvanceLogEnd(records.end));
             partition.request_flush(step);
         }

@@ -344,6 +344,23 @@ fn an_idle_partition_needs_no_clock() {
     assert_eq!(solo.step(Event::Tick), []);
 }
 
+/// A follower's fetch waits at the leader for as long as the partition is idle. By its age the follower was late with
+/// the first record after that.
+#[test]
+fn an_idle_partition_keeps_its_members_at_the_first_append() {
+    let mut solo = Solo::leading(&[1, 2, 3]);
+    solo.fetch(2, 0, -1);
+    solo.fetch(3, 0, -1);
+    solo.now += 1_000_000;
+    let proposes = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::ProposeIsr(_)));
+    assert!(!proposes(&solo.append(1, 1)) && !proposes(&solo.flush()) && !proposes(&solo.fetch(2, 1, 1)));
+    assert_eq!(solo.step(Event::Tick), []);
+    solo.now += 10_000;
+    assert_eq!(solo.step(Event::Tick), []);
+    solo.now += 1;
+    assert_eq!(members(&proposal(&solo.step(Event::Tick))), [(1, 11), (2, 12)]);
+}
+
 #[test]
 fn a_fenced_member_is_proposed_to_leave() {
     let mut solo = Solo::leading(&[1, 2, 3]);
@@ -386,7 +403,7 @@ fn a_follower_that_is_out_asks_for_one_tick_only() {
 }
 
 #[test]
-fn a_member_that_was_away_while_nothing_happened_is_due_at_once() {
+fn a_member_that_was_away_while_nothing_happened_has_its_time_from_the_first_append_on() {
     let mut solo = Solo::leading(&[1, 2]);
     solo.fetch(2, 0, -1);
     solo.now += 1_000_000;
@@ -395,6 +412,8 @@ fn a_member_that_was_away_while_nothing_happened_is_due_at_once() {
     solo.now += 5;
     solo.append(1, 1);
     let due = solo.replica.next_wakeup(Timestamp(ticked_at));
-    assert!(due.is_some_and(|due| due.0 <= solo.now), "{due:?}");
+    assert_eq!(due, Some(Timestamp(solo.now + 10_001)));
+    assert_eq!(solo.step(Event::Tick), []);
+    solo.now += 10_001;
     assert_eq!(members(&proposal(&solo.step(Event::Tick))), [(1, 11)]);
 }

@@ -174,10 +174,19 @@ fn a_deadline_is_for_the_followers_alone() {
     alone.replicas = vec![BrokerId(1)];
     solo.step(image(alone));
     solo.append(1, 1);
-    assert_eq!(solo.replica.next_wakeup(Timestamp(0)), None, "its own sync takes as long as it takes");
+    assert_eq!(
+        solo.replica.next_wakeup(Timestamp(0)),
+        Some(Timestamp(36_000)),
+        "its own sync may take longer"
+    );
     solo.now += 30_000;
     assert_eq!(solo.step(Event::Tick), []);
     assert_eq!(solo.flush(), [advances(1), acknowledged(1, 0)]);
+    solo.append(2, 1);
+    solo.now += 34_999;
+    assert_eq!(solo.step(Event::Tick), []);
+    solo.now += 1;
+    assert_eq!(solo.step(Event::Tick), refused(2, AppendError::TimedOut), "but not for ever");
 
     let mut solo = Solo::leading(&[1, 2]);
     solo.append(1, 1);

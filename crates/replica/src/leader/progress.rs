@@ -61,6 +61,14 @@ impl FollowerProgress {
         });
     }
 
+    /// Takes note that the leader is about to hold more than up to `end_offset`. A follower that holds all until then is
+    /// caught up *now*: its last fetch, which waits for this, may be as old as the partition was idle.
+    pub(crate) fn before_append(&mut self, now: Timestamp, end_offset: Offset) {
+        if self.holds_all(end_offset) {
+            self.caught_up_at = self.caught_up_at.max(Some(now));
+        }
+    }
+
     /// Whether the follower holds everything, or did so not longer than `lag_max_ms` ago. One that holds
     /// everything of an idle partition never lags: idle partitions need no clock.
     #[must_use]
