@@ -176,7 +176,11 @@ impl Layout {
 
     /// What is told before the nodes start.
     pub(super) fn head(&self) -> String {
-        let mut text = format!("starting {} nodes, data in {}\n", self.nodes.len(), self.dir.display());
+        let nodes = match self.nodes.len() {
+            1 => "one node".to_owned(),
+            more => format!("{more} nodes"),
+        };
+        let mut text = format!("starting {nodes}, data in {}\n", self.dir.display());
         for (node, wanted) in self.nodes.iter().zip(self.first_port..) {
             if node.client_port != wanted {
                 let _ =
@@ -211,10 +215,15 @@ impl Layout {
             "  {program} topic create orders --partitions 3 --replication-factor {replicas} --bootstrap-server 127.0.0.1:{first}"
         );
         let _ = writeln!(text, "  {program} topic describe orders --bootstrap-server 127.0.0.1:{first}");
-        let _ = writeln!(
-            text,
-            "  kill -9 {victim}    # and describe the topic again: others lead what node 1 led"
-        );
+        // Fewer than three have no majority without one.
+        let third = if self.nodes.len() < 3 {
+            format!(
+                "  {program} perf produce --topic orders --duration 5 --bootstrap-server 127.0.0.1:{first}"
+            )
+        } else {
+            format!("  kill -9 {victim}    # and describe the topic again: others lead what node 1 led")
+        };
+        let _ = writeln!(text, "{third}");
         let _ = writeln!(text, "Ctrl-C stops all nodes; the data stays.");
         text
     }
