@@ -12,6 +12,7 @@ mod controller_kill;
 mod digests;
 mod elect;
 mod first_batches;
+mod idle;
 mod librdkafka;
 mod pause;
 mod verbs;
