@@ -127,8 +127,9 @@ impl Hosted {
             }
             Effect::LowerHighWatermark(to) => panic!("{} lowers its high watermark to {to}", self.name()),
             Effect::CompleteAppend { ticket, outcome } => {
+                let epoch = self.replica.registration().map_or(LeaderEpoch::NONE, |known| known.leader_epoch);
                 let outcome = outcome.map_or(ProduceOutcome::Retriable, |acknowledged| {
-                    ProduceOutcome::Acknowledged(acknowledged.base_offset)
+                    ProduceOutcome::Acknowledged(acknowledged.base_offset, epoch)
                 });
                 self.answer_append(ticket, outcome, out);
             }
@@ -199,7 +200,7 @@ impl Hosted {
                 let out_of_order =
                     matches!(error, AppendError::Producer(ProducerError::OutOfOrderSequence { .. }));
                 assert!(out_of_order, "{} refuses a batch: {error}", self.name());
-                self.answer_append(ticket, ProduceOutcome::OutOfOrder, out);
+                self.answer_append(ticket, ProduceOutcome::OutOfOrder(epoch), out);
                 self.feed(now, Event::AppendDropped { ticket }, out);
             }
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use klamm_control::{AlterPartitionRequest, BrokerStanding, HeartbeatRequest, RegisterRequest};
 use klamm_replica::{FetchAnswer, FetchId, FollowerFetch, IsrAnswer, ProposalId};
-use klamm_types::{BrokerEpoch, BrokerId, Offset, PartitionId};
+use klamm_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId};
 
 /// A place that messages come from and go to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -96,10 +96,10 @@ pub(crate) enum Message {
 /// What a broker answers to a producer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ProduceOutcome {
-    /// On enough disks, from this offset on.
-    Acknowledged(Offset),
+    /// On enough disks, from this offset on, says the leader of this epoch.
+    Acknowledged(Offset, LeaderEpoch),
     /// To be sent again.
     Retriable,
-    /// The producer's sequence does not continue what the log has.
-    OutOfOrder,
+    /// The producer's sequence does not continue what the log has, says the leader of this epoch.
+    OutOfOrder(LeaderEpoch),
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use klamm_record::{BatchBuilder, Compression, NewRecord};
-use klamm_types::{PartitionId, ProducerEpoch, ProducerId, Timestamp};
+use klamm_types::{LeaderEpoch, PartitionId, ProducerEpoch, ProducerId, Timestamp};
 
 use crate::oracle::{Value, value};
 
@@ -14,6 +14,9 @@ pub(crate) struct Producer {
     /// Counts what was sent; answers to anything but the newest are ignored.
     pub(crate) attempt: u64,
     pub(crate) in_flight: Option<InFlight>,
+    /// The newest leader that has acknowledged something. Clients do not go back to an older one: they know leaders by
+    /// their epochs (KIP-320).
+    pub(crate) acknowledged_by: LeaderEpoch,
 }
 
 /// The batch that waits to be acknowledged.
@@ -25,7 +28,14 @@ pub(crate) struct InFlight {
 
 impl Producer {
     pub(crate) fn new(number: usize, partition: PartitionId) -> Self {
-        Self { number, partition, next_number: 0, attempt: 0, in_flight: None }
+        Self {
+            number,
+            partition,
+            next_number: 0,
+            attempt: 0,
+            in_flight: None,
+            acknowledged_by: LeaderEpoch::NONE,
+        }
     }
 
     /// The batch to send: the one that waits, or a new one of `count` records.
