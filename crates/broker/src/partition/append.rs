@@ -16,7 +16,8 @@ use super::{AppendFailure, PartitionHandle};
 pub struct AppendOptions {
     /// When the append is answered.
     pub acks: Acks,
-    /// How long an append with [`Acks::All`] may wait for the followers; this replica's own sync is waited for anyway.
+    /// How long an append with [`Acks::All`] may wait for the followers; for this replica's own sync it waits up to five
+    /// seconds longer.
     pub timeout: Duration,
     /// The leader epoch in which the caller wants to append, if it cares (coordinators do).
     pub leader_epoch: Option<LeaderEpoch>,
@@ -71,7 +72,7 @@ impl PendingAppend {
         }
     }
 
-    /// Waits until the append is acknowledged or is known to fail; for the followers no longer than its timeout.
+    /// Waits until the append is acknowledged or is known to fail; no longer than [`AppendOptions::timeout`] says.
     ///
     /// # Errors
     /// [`AppendFailure`]; some of them leave open whether the records were appended.
