@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crate::log::Log;
 
-/// How long a flush that nobody waits for gathers what is appended meanwhile: a flush costs as much CPU time as the
-/// append of ten small batches. So much later, at most, do consumers see records that nobody wanted on disk first.
+/// How long a flush that nobody waits for gathers what is appended meanwhile: flushes of single small batches
+/// took a quarter of the CPU time (`docs/benchmarks.md`). Consumers see records that nobody wanted on disk first so much later, and the flush.
 const SOON: Duration = Duration::from_millis(2);
 
 /// The threads that flush the logs of one directory.
