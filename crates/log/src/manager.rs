@@ -185,10 +185,7 @@ impl LogManager {
         }
         self.check_unoccupied(partition)?;
         let managed = self.dir_for_new()?;
-        // A full disk may have kept an earlier partition's of the same name from being forgotten.
-        managed.dir.forget_offsets(|stored| {
-            stored.0.get_key_value(partition).map(|(stale, _)| stale.clone()).into_iter().collect()
-        })?;
+        self.forget_deleted(managed, partition)?;
         let opened = Log::open(OpenOptions {
             log_dir: Arc::clone(&managed.dir),
             partition: partition.clone(),
@@ -208,6 +205,22 @@ impl LogManager {
         let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
         logs.insert(partition.clone(), Arc::clone(&log));
         Ok(log)
+    }
+
+    /// Makes sure that what the checkpoints of a directory say of a deleted `partition` is not taken for that of a new
+    /// one of the same name. Where they say anything, all that is deleted is forgotten with it: the next ones need no
+    /// write then.
+    fn forget_deleted(&self, managed: &ManagedDir, partition: &TopicPartition) -> Result<(), LogError> {
+        managed.dir.forget_offsets(|stored| {
+            if !stored.0.contains_key(partition) {
+                return Vec::new();
+            }
+            let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+            let is_deleted = |known: &&TopicPartition| {
+                !logs.contains_key(*known) && !managed.unopened.contains(*known)
+            };
+            stored.0.keys().filter(is_deleted).cloned().collect()
+        })
     }
 
     /// Refuses a partition that has files already: they may be what is left of its records, or another topic's.

@@ -238,6 +238,26 @@ fn a_partition_made_again_inherits_nothing() {
     }
 }
 
+/// Each checkpoint names every partition: were it written with each deletion, many would take the square of the time.
+#[test]
+fn many_deletions_write_the_checkpoints_once_at_most() {
+    let fs = MemoryFs::new();
+    let (manager, _) = open(&fs, &["/a"]);
+    for number in 0..50 {
+        let log = create(&manager, number);
+        append(&log).unwrap();
+        log.checkpoint().unwrap();
+    }
+    manager.tick(NOW.plus_millis(6_000)).unwrap();
+    let replaced = || fs.calls(Operation::Rename);
+    let before = replaced();
+    (0..50).for_each(|number| manager.delete(&partition(number), NOW).unwrap());
+    assert_eq!(replaced() - before, 50, "the renamed directories");
+    let before = replaced();
+    (0..50).for_each(|number| _ = create(&manager, number));
+    assert_eq!(replaced() - before, 1, "the recovery points, from which all are forgotten at once");
+}
+
 #[test]
 fn an_idle_log_gives_its_files_back_and_wakes_up_again() {
     let temporary = tempfile::tempdir().unwrap();

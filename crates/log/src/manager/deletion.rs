@@ -67,12 +67,10 @@ impl LogManager {
         let path = log.mark_deleted(&name_out_of_the_way(partition, ending)).map_err(LogError::Storage)?;
         self.logs.write().unwrap_or_else(PoisonError::into_inner).remove(partition);
         taken(&log, path);
-        // What the directory's files say of this partition must not be taken for another's of the same name.
-        match self.managed(&dir).map(|managed| self.write_checkpoints(managed)) {
-            // The next tick tries again, and a partition of that name is not made before.
-            Some(Err(LogError::Storage(error))) if error.is_full() => Ok(()),
-            written => Ok(written.unwrap_or(Ok(()))?),
-        }
+        // What the directory's checkpoints say of it stays until the next tick writes them: the next start believes
+        // nothing of partitions that have no directory, and a partition of that name is not made before all of it is
+        // forgotten. Writing them here made deleting many partitions quadratic.
+        Ok(())
     }
 
     /// Removes the directories of partitions that were deleted long enough ago.
