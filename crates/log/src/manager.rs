@@ -216,9 +216,8 @@ impl LogManager {
                 return Vec::new();
             }
             let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-            let is_deleted = |known: &&TopicPartition| {
-                !logs.contains_key(*known) && !managed.unopened.contains(*known)
-            };
+            let is_deleted =
+                |known: &&TopicPartition| !logs.contains_key(*known) && !managed.unopened.contains(*known);
             stored.0.keys().filter(is_deleted).cloned().collect()
         })
     }
