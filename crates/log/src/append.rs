@@ -247,7 +247,7 @@ impl Log {
         let mut position = active.size();
         for Ready { header, marker } in ready {
             self.index_batch(&active, &mut writer.active, header, position, interval)?;
-            self.assign_epoch(header.leader_epoch(), header.base_offset());
+            self.note_epoch_of_batch(writer, header.leader_epoch(), header.base_offset());
             if let Some(aborted) = note_producer(writer, header, marker.as_ref()) {
                 self.index_aborted(&active, aborted)?;
             }

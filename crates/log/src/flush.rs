@@ -4,11 +4,11 @@
 //! it, and only then publishes that end as the *flushed end offset*. What belongs to those bytes goes first: the
 //! names of new files, the leader epochs, the producer snapshots at segment starts.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use klamm_types::{Offset, Timestamp};
+use klamm_types::{LeaderEpoch, LeaderEpochCache, Offset, Timestamp};
 
 use crate::checkpoint::{LEADER_EPOCH_FILE, PARTITION_METADATA_FILE, render_topic_id, write_epochs};
 use crate::error::{Describe as _, LogError};
@@ -38,17 +38,24 @@ impl Unflushed {
     }
 
     fn is_empty(&self) -> bool {
-        self.sealed.is_empty() && self.snapshots.is_empty() && !self.epochs_changed && !self.created
+        self.is_blank() && !self.created
+    }
+
+    /// Whether there is nothing to do but to make the log's existence durable.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.sealed.is_empty() && self.snapshots.is_empty() && !self.epochs_changed
     }
 }
 
 /// The part of a log that flushing works on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct FlushState {
     /// Held throughout a flush or a truncation: they take turns. Taken after the writer's lock, never before it.
     running: Mutex<()>,
     unflushed: Mutex<Unflushed>,
     flushed: Condvar,
+    /// The newest leader epoch that the file tells of; -1 if of none. Changes under `running`.
+    stored_epoch: AtomicI32,
     /// A flush has been asked for and has not begun.
     requested: AtomicBool,
     /// A flush is wanted soon, and has not been asked for yet.
@@ -69,6 +76,32 @@ impl std::fmt::Debug for FlushListener {
 }
 
 impl FlushState {
+    /// That of a log whose file tells of these epochs.
+    pub(crate) fn new(stored: &LeaderEpochCache) -> Self {
+        let state = Self {
+            running: Mutex::default(),
+            unflushed: Mutex::default(),
+            flushed: Condvar::new(),
+            stored_epoch: AtomicI32::default(),
+            requested: AtomicBool::default(),
+            soon: AtomicBool::default(),
+            chore_requested: AtomicBool::default(),
+            listener: Mutex::default(),
+        };
+        state.set_stored_epoch(stored);
+        state
+    }
+
+    /// The newest leader epoch that the file tells of, or may tell of after a crash.
+    pub(crate) fn stored_epoch(&self) -> LeaderEpoch {
+        LeaderEpoch(self.stored_epoch.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_stored_epoch(&self, stored: &LeaderEpochCache) {
+        let newest = stored.latest().map_or(LeaderEpoch::NONE, |latest| latest.epoch);
+        self.stored_epoch.store(newest.0, Ordering::Release);
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, Unflushed> {
         self.unflushed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -217,6 +250,7 @@ impl Log {
         if work.epochs_changed {
             let epochs = self.leader_epochs();
             write_epochs(self.dir.fs(), &self.dir.file(LEADER_EPOCH_FILE), &epochs)?;
+            self.flush.set_stored_epoch(&epochs);
         }
         if let (true, Some(id)) = (work.created, self.topic_id) {
             let path = self.dir.file(PARTITION_METADATA_FILE);

@@ -97,6 +97,8 @@ pub(crate) struct Writer {
     pub(crate) truncations: u64,
     /// The offset of the newest producer snapshot file that does not belong to a segment's start.
     pub(crate) stray_snapshot: Option<Offset>,
+    /// The newest leader epoch was noted before it had a batch, and no file was asked to tell of it.
+    pub(crate) has_silent_epoch: bool,
 }
 
 /// What the writer keeps of the active segment.
@@ -201,8 +203,8 @@ impl Log {
                 first_unstable: AtomicI64::new(unstable),
                 last_append: AtomicI64::new(parts.active.created.0),
             },
+            flush: FlushState::new(&parts.epochs),
             epochs: RwLock::new(parts.epochs),
-            flush: FlushState::default(),
             bound: Mutex::default(),
             damage: RwLock::new(parts.damage),
             keeps_all: AtomicBool::new(false),
@@ -211,6 +213,7 @@ impl Log {
                 active: parts.active,
                 deleted: Vec::new(),
                 bytes_since_checkpoint: 0,
+                has_silent_epoch: false,
                 truncations: 0,
                 stray_snapshot: parts.stray_snapshot,
             }),
@@ -341,19 +344,26 @@ impl Log {
     }
 
     /// Notes that `epoch` starts at the log end: a new leader does this before its first append, also if it never
-    /// appends (KAFKA-7415). Durable with the next [`flush`](Self::flush). Tells whether the epoch is new.
+    /// appends (KAFKA-7415). Tells whether the epoch is new.
+    ///
+    /// In memory only, until the epoch has a batch: one that wrote nothing is asked for while its leader lives, and
+    /// forgotten by the next step of the replica after that. A broker that starts would otherwise write a file for each
+    /// of its partitions before it served one.
     pub fn assign_epoch_start(&self, epoch: LeaderEpoch) -> bool {
-        let _writer = self.writer();
-        self.assign_epoch(epoch, self.log_end_offset())
+        let mut writer = self.writer();
+        let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = epochs.assign(epoch, self.log_end_offset());
+        writer.has_silent_epoch |= is_new;
+        is_new
     }
 
-    /// Notes that `epoch` starts at `start`. The caller holds the writer's lock.
-    pub(crate) fn assign_epoch(&self, epoch: LeaderEpoch, start: Offset) -> bool {
-        let assigned = self.epochs.write().unwrap_or_else(PoisonError::into_inner).assign(epoch, start);
-        if assigned {
+    /// Notes the epoch of a batch that was written at `base`. The first of its epoch has the epochs written with the next
+    /// flush.
+    pub(crate) fn note_epoch_of_batch(&self, writer: &mut Writer, epoch: LeaderEpoch, base: Offset) {
+        let is_new = self.epochs.write().unwrap_or_else(PoisonError::into_inner).assign(epoch, base);
+        if is_new | std::mem::take(&mut writer.has_silent_epoch) {
             self.flush.lock().epochs_changed = true;
         }
-        assigned
     }
 
     /// The newest leader epoch of the log.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use klamm_types::{Offset, Timestamp};
+use klamm_types::{LeaderEpoch, Offset, Timestamp};
 
 use crate::checkpoint::{LEADER_EPOCH_FILE, write_epochs};
 use crate::error::{Describe as _, LogError, ReadError, StorageError};
@@ -144,17 +144,22 @@ impl Log {
     }
 
     /// Forgets the leader epochs from `end` on, durably, before any batch of theirs goes: left in the file, one that
-    /// wrote nothing would come back after a crash and stand in the way of what other leaders write there.
+    /// wrote nothing would come back after a crash and stand in the way of what other leaders write there. Epochs that
+    /// no file tells of need none to be forgotten.
     fn cut_epochs(&self, end: Offset) -> Result<(), LogError> {
-        let _running = self.flush.exclude();
+        let running = self.flush.exclude();
         let mut epochs = self.leader_epochs();
         if !epochs.truncate_from_end(end) {
             return Ok(());
         }
-        let written = write_epochs(self.dir.fs(), &self.dir.file(LEADER_EPOCH_FILE), &epochs);
-        self.dir.log_dir.guard(written)?;
-        self.dir.sync()?;
+        if self.flush.stored_epoch() > epochs.latest().map_or(LeaderEpoch::NONE, |latest| latest.epoch) {
+            let written = write_epochs(self.dir.fs(), &self.dir.file(LEADER_EPOCH_FILE), &epochs);
+            self.dir.log_dir.guard(written)?;
+            self.dir.sync()?;
+            self.flush.set_stored_epoch(&epochs);
+        }
         *self.epochs.write().unwrap_or_else(PoisonError::into_inner) = epochs;
+        drop(running);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use klamm_log::fs::{CrashPlan, FaultKind, FaultRule, LogFs as _, OpenMode, Operation};
-use klamm_log::{DamagedRange, FetchIsolation, Log, LogConfig, ReadError};
+use klamm_log::{AppendOrigin, DamagedRange, FetchIsolation, Log, LogConfig, ReadError};
 use klamm_types::{LeaderEpoch, Offset, ProducerId};
 
 use crate::bed::{
@@ -20,7 +20,8 @@ fn a_checkpoint_in_the_middle_of_a_truncation_does_not_write_the_old_recovery_po
     let (log, _) = disk.open();
     append_many(&log, 20, 1);
     store(&log);
-    log.assign_epoch_start(LeaderEpoch(2));
+    let next_leaders = batch(1).build().unwrap();
+    log.append_as_leader(&next_leaders, LeaderEpoch(2), AppendOrigin::Client, NOW).unwrap();
     log.flush().unwrap();
     let noted = Arc::clone(&log);
     let checkpoint = disk.hooks.meanwhile(Moment::Open, "leader-epoch-checkpoint", move || {

@@ -276,6 +276,11 @@ impl Run {
                 self.node.take().unwrap().close()?;
                 self.note_all_durable();
                 self.open()?;
+                // Those without a batch may be forgotten.
+                let told = self.log().leader_epochs();
+                let durable = &self.promise.durable_epochs;
+                let is_told = |epoch: &(i32, i64)| told.entries().iter().any(|e| e.epoch.0 == epoch.0);
+                self.promise.log.epochs.retain(|epoch| durable.contains(epoch) || is_told(epoch));
             }
         }
         Ok(())
@@ -288,7 +293,10 @@ impl Run {
 
     fn note_all_durable(&mut self) {
         self.promise.flushed_end = self.promise.log.end;
-        self.promise.durable_epochs = self.promise.log.epochs.clone();
+        // One that has no batch yet is not worth a file.
+        let log = &self.promise.log;
+        let has_batch = |epoch: &&(i32, i64)| log.batches.iter().any(|batch| batch.epoch == epoch.0);
+        self.promise.durable_epochs = log.epochs.iter().filter(has_batch).copied().collect();
     }
 
     /// Takes over what the log itself calls flushed.
