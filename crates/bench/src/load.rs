@@ -12,6 +12,8 @@ use tokio::time::Instant;
 use crate::bed::Side;
 use crate::machine;
 
+pub(crate) mod latency;
+
 /// Takes records and prints nothing.
 const NO_OUTPUT: &str = "org.apache.kafka.tools.consumer.NoOpMessageFormatter";
 const MIB: f64 = (1 << 20) as f64;
@@ -180,7 +182,7 @@ impl Produce {
         let start = Instant::now();
         measured(&mut command, &side.pids, self.record_size, |text| match tool {
             Tool::Perf => perf_line(text, 0, self.records),
-            Tool::Librdkafka => librdkafka_produced(text),
+            Tool::Librdkafka => librdkafka_produced(text, self.connections),
             Tool::Java => java_produced(text),
         })
         .with_context(|| format!("after {:.1} s", start.elapsed().as_secs_f64()))
@@ -205,11 +207,15 @@ impl Produce {
         if self.acks == "all" { "-1" } else { self.acks }
     }
 
+    /// A process of its own for each connection: one has one connection to a broker.
     fn librdkafka(&self, tools: &Tools, side: &Side, topic: &str) -> Command {
-        let mut command = Command::new(&tools.librdkafka);
+        let mut command = Command::new("sh");
+        command.args(["-c", "n=$1; shift; for i in $(seq \"$n\"); do \"$@\" & done; wait", "sh"]);
+        command.arg(self.connections.to_string()).arg(&tools.librdkafka);
+        let records = self.records / u64::from(self.connections);
         command.args(["-P", "-t", topic, "-b", &side.bootstrap, "-q", "-z", self.codec]);
         command.args(["-a", self.acks_number(), "-s", &self.record_size.to_string()]);
-        command.args(["-c", &self.records.to_string()]);
+        command.args(["-c", &records.to_string()]);
         let settings = [
             format!("batch.size={}", self.batch_size),
             format!("batch.num.messages={}", (self.batch_size / self.record_size).max(1)),
@@ -297,25 +303,6 @@ impl Consume {
     }
 }
 
-/// Records at a fixed rate, read at once.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Latency {
-    pub(crate) rate: u64,
-    pub(crate) record_size: usize,
-    pub(crate) seconds: u64,
-}
-
-impl Latency {
-    /// Latency from the moment at which a record was due until it was read.
-    pub(crate) fn run(&self, tools: &Tools, side: &Side, topic: &str) -> anyhow::Result<Sample> {
-        let mut command = perf(tools, "latency", side, topic);
-        command.args(["--rate", &self.rate.to_string(), "--record-size", &self.record_size.to_string()]);
-        command.args(["--duration", &self.seconds.to_string(), "--acks", "all"]);
-        // The second line is the reader's.
-        measured(&mut command, &side.pids, self.record_size, |text| perf_line(text, 1, 1))
-    }
-}
-
 /// A result of `klamm perf`, which must have done at least `records` without an error.
 fn perf_line(text: &str, index: usize, records: u64) -> anyhow::Result<Found> {
     let line = text.lines().filter(|line| line.starts_with('{')).nth(index).context("no result")?;
@@ -332,14 +319,17 @@ fn perf_line(text: &str, index: usize, records: u64) -> anyhow::Result<Found> {
 }
 
 /// `% 200000 messages produced (204800000 bytes), 200000 delivered (offset 0, 0 failed) in 1012ms: ...`
-fn librdkafka_produced(text: &str) -> anyhow::Result<Found> {
-    let line = text.lines().rfind(|line| line.contains(" delivered (")).context("no result")?;
-    ensure!(line.contains(" 0 failed)"), "some were not delivered");
-    Ok(Found {
-        seconds: number_before(line, "ms:")? / 1000.0,
-        records: number_before(line, " delivered")?,
-        ..Found::default()
-    })
+fn librdkafka_produced(text: &str, processes: u16) -> anyhow::Result<Found> {
+    let mut found = Found::default();
+    let results: Vec<&str> = text.lines().filter(|line| line.contains(" delivered (")).collect();
+    ensure!(results.len() == usize::from(processes), "{} results of {processes}", results.len());
+    for line in results {
+        ensure!(line.contains(" 0 failed)"), "some were not delivered");
+        found.records += number_before(line, " delivered")?;
+        // All began at once.
+        found.seconds = found.seconds.max(number_before(line, "ms:")? / 1000.0);
+    }
+    Ok(found)
 }
 
 /// `% 200000 messages (204800000 bytes) consumed in 500ms: ...`
@@ -411,9 +401,13 @@ mod tests {
     #[test]
     fn results_of_foreign_tools_are_read() {
         let line = "% 500000 messages produced (512000000 bytes), 499999 delivered (offset 0, 0 failed) in 2500ms: 200000 msgs/s";
-        let found = librdkafka_produced(line).unwrap();
+        let found = librdkafka_produced(line, 1).unwrap();
         assert_eq!((found.records, found.seconds), (499_999.0, 2.5));
-        assert!(librdkafka_produced(&line.replace("0 failed", "1 failed")).is_err());
+        assert!(librdkafka_produced(line, 2).is_err());
+        let two = format!("{line}\n{}", line.replace("2500ms", "3000ms"));
+        let found = librdkafka_produced(&two, 2).unwrap();
+        assert_eq!((found.records, found.seconds), (999_998.0, 3.0));
+        assert!(librdkafka_produced(&line.replace("0 failed", "1 failed"), 1).is_err());
         let line = "1000 records sent, 500.0 records/sec (0.49 MB/sec), 2.10 ms avg latency, 45.00 ms max latency, 1 ms 50th, 7 ms 95th, 12 ms 99th, 45 ms 99.9th.";
         let found = java_produced(line).unwrap();
         assert_eq!((found.records, found.seconds, found.p99_ms), (1000.0, 2.0, Some(12.0)));

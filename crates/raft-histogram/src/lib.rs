@@ -150,7 +150,6 @@ impl AsciiChart {
     /// Adds a line.
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "the callers hand over clones")]
-    #[expect(clippy::should_implement_trait, reason = "the name that is called")]
     pub fn add<T>(mut self, name: impl Into<String>, histogram: Histogram<T>) -> Self {
         self.rows.push((name.into(), histogram.percentile_stats()));
         self

@@ -93,7 +93,8 @@ pub(super) const SINGLE: [Case; 2] = [
         load: Produce { records: 120_000, batch_size: 1, in_flight: 1, connections: 64, ..MIB_BATCH },
         partitions: 1,
         entries: &[KLAMM, KAFKA],
-        tools: &[],
+        // Sixty-four Java machines would measure their start.
+        tools: &[Tool::Librdkafka],
     },
 ];
 
@@ -110,14 +111,14 @@ pub(super) const SYNCED: [Case; 3] = [
         load: Produce { records: 200_000, acks: "all", ..KIB_BATCH },
         partitions: 64,
         entries: &[KLAMM, KAFKA_SYNCED, KAFKA],
-        tools: &[],
+        tools: BOTH,
     },
     Case {
         what: "the same with one partition and batches of 1,000,000 bytes",
         load: Produce { records: 400_000, acks: "all", ..MIB_BATCH },
         partitions: 1,
         entries: &[KLAMM, KAFKA_SYNCED, KAFKA],
-        tools: &[],
+        tools: BOTH,
     },
 ];
 
@@ -127,21 +128,21 @@ pub(super) const DURABLE: [Case; 3] = [
         load: Produce { records: 300_000, acks: "all", in_flight: 16, ..KIB_BATCH },
         partitions: 1,
         entries: &[KLAMM, KLAMM_CACHED, KAFKA],
-        tools: &[],
+        tools: BOTH,
     },
     Case {
         what: "acks=all, batches of 16 KiB, 64 in flight",
         load: Produce { records: 300_000, acks: "all", in_flight: 64, ..KIB_BATCH },
         partitions: 1,
         entries: &[KLAMM, KLAMM_CACHED, KAFKA],
-        tools: &[],
+        tools: BOTH,
     },
     Case {
         what: "acks=all, batches of 1,000,000 bytes, 16 in flight",
         load: Produce { records: 400_000, acks: "all", in_flight: 16, ..MIB_BATCH },
         partitions: 1,
         entries: &[KLAMM, KLAMM_CACHED, KAFKA],
-        tools: &[],
+        tools: BOTH,
     },
 ];
 

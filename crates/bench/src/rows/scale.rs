@@ -17,6 +17,10 @@ const PER_REQUEST: usize = 100;
 /// How long an idle broker is watched.
 const IDLE: Duration = Duration::from_secs(10);
 const LED_TIME_MAX: Duration = Duration::from_secs(120);
+/// A system that uses less than this share of a core has done what it was asked for.
+const AT_REST: f64 = 0.25;
+const REST_WATCHED: Duration = Duration::from_millis(400);
+const REST_TIME_MAX: Duration = Duration::from_secs(120);
 const START_TIME_MAX: Duration = Duration::from_secs(300);
 const SYSTEMS: [System; 2] = [System::Klamm, System::Kafka];
 /// ApiVersions in version 0 without a client's name, behind its length.
@@ -55,6 +59,23 @@ async fn create(side: &Side, names: &[String], replicas: i16) -> anyhow::Result<
     Ok((per_second, start.elapsed().as_secs_f64() * 1000.0))
 }
 
+/// Waits until both systems have done what they still had to do in the background, as both share the machine.
+async fn at_rest(run: &mut Run<'_>) -> anyhow::Result<()> {
+    let mut pids = Vec::new();
+    for system in SYSTEMS {
+        pids.extend(run.bed.side(system).pids);
+    }
+    let start = Instant::now();
+    loop {
+        let before = machine::cpu_of(&pids)?;
+        sleep(REST_WATCHED).await;
+        if machine::cpu_of(&pids)? - before < AT_REST * REST_WATCHED.as_secs_f64() {
+            return Ok(());
+        }
+        ensure!(start.elapsed() < REST_TIME_MAX, "somebody is still busy after {REST_TIME_MAX:?}");
+    }
+}
+
 async fn wait_led(side: &Side, names: &[String], start: Instant, limit: Duration) -> anyhow::Result<()> {
     loop {
         if let Ok(answer) = side.admin.cluster().metadata(Some(names)).await {
@@ -85,6 +106,7 @@ pub(super) async fn partitions(run: &mut Run<'_>) -> anyhow::Result<()> {
     for index in 0..chunks {
         let names = names(index * chunk, chunk);
         for (system, shown) in SYSTEMS.iter().zip(&mut shown) {
+            at_rest(run).await?;
             let (per_second, led_ms) = create(&run.bed.side(*system), &names, 1).await?;
             shown.per_second.push(per_second);
             shown.led_ms.push(led_ms);
@@ -228,6 +250,7 @@ pub(super) async fn topics(run: &mut Run<'_>, row: &str) -> anyhow::Result<()> {
     for pass in 0..=run.options.passes.min(3) {
         let names = names(pass as u64 * count, count);
         for (system, shown) in SYSTEMS.iter().zip(&mut shown) {
+            at_rest(run).await?;
             let side = run.bed.side(*system);
             let (per_second, led_ms) = create(&side, &names, 3).await?;
             if pass > 0 {
