@@ -216,6 +216,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn streams_that_break_again_and_again_hold_nobody_up_twice() {
+        let cache = cache();
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(5) {
+            cache.suspect(BROKER, BrokerEpoch(7));
+            assert_eq!(cache.suspects().is_empty(), begin.elapsed() >= SUSPICION_TIME);
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        tokio::time::advance(Duration::from_secs(10)).await;
+        cache.suspect(BROKER, BrokerEpoch(7));
+        assert!(!cache.suspects().is_empty(), "it may have died by now");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_former_incarnation_is_not_suspected() {
         let cache = cache();
         cache.suspect(BROKER, BrokerEpoch(6));

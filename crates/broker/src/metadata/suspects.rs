@@ -12,6 +12,10 @@ use tokio::time::Instant;
 /// was none.
 pub const SUSPICION_TIME: Duration = Duration::from_millis(300);
 
+/// A broker that was suspected in vain is not suspected again for so long: streams that break again and again must not
+/// hold clients up each time.
+const TRUSTED_AFTER: Duration = Duration::from_secs(10);
+
 /// Incarnations of brokers whose replication streams to this broker broke, and when.
 #[derive(Debug, Default)]
 pub(super) struct Suspects(Mutex<BTreeMap<BrokerId, (BrokerEpoch, Instant)>>);
@@ -22,7 +26,12 @@ impl Suspects {
     }
 
     pub(super) fn add(&self, broker: BrokerId, epoch: BrokerEpoch) {
-        self.lock().insert(broker, (epoch, Instant::now()));
+        let now = Instant::now();
+        let mut known = self.lock();
+        let is_known = |(of, since): &(BrokerEpoch, Instant)| *of == epoch && now < *since + TRUSTED_AFTER;
+        if !known.get(&broker).is_some_and(is_known) {
+            known.insert(broker, (epoch, now));
+        }
     }
 
     /// Those of whom `image` still says that they live, and until when they are suspected.
@@ -30,9 +39,10 @@ impl Suspects {
         let now = Instant::now();
         let mut known = self.lock();
         known.retain(|broker, (epoch, since)| {
-            now < *since + SUSPICION_TIME
+            now < *since + TRUSTED_AFTER
                 && image.cluster.broker(*broker).is_some_and(|told| told.epoch == *epoch && !told.fenced)
         });
-        known.iter().map(|(broker, (_, since))| (*broker, *since + SUSPICION_TIME)).collect()
+        let until = known.iter().map(|(broker, (_, since))| (*broker, *since + SUSPICION_TIME));
+        until.filter(|(_, until)| now < *until).collect()
     }
 }
