@@ -136,6 +136,16 @@ impl Kafka {
         self.nodes.iter().flatten().map(Child::id).collect()
     }
 
+    /// The process id of one node, while it runs.
+    ///
+    /// # Panics
+    /// If there is no such node: the caller asks for what it did not start.
+    #[must_use]
+    pub fn pid(&self, id: u16) -> Option<u32> {
+        let slot = usize::from(id).checked_sub(1).and_then(|index| self.nodes.get(index));
+        slot.unwrap_or_else(|| panic!("there is no node {id}")).as_ref().map(Child::id)
+    }
+
     fn format(&self, id: u16) -> Result<(), HarnessError> {
         let home = self.home(id);
         let write = || {

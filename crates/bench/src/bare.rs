@@ -15,6 +15,9 @@ use klamm_types::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
+mod relay;
+mod sync;
+
 /// The bytes that one read takes from a socket, or one write gives it.
 const CHUNK: usize = 1 << 20;
 /// The bytes before a batch's checksum, and before what it covers (KIP-98).
@@ -44,6 +47,26 @@ pub(crate) enum Bare {
         /// How many records to send
         records: u64,
     },
+    /// As the sink, and passes what it takes on to two sinks: a batch is acknowledged when both have acknowledged it
+    Relay {
+        /// Where to listen
+        port: u16,
+        /// Where the one sink listens
+        first: u16,
+        /// Where the other sink listens
+        second: u16,
+        /// The file, made anew
+        file: PathBuf,
+    },
+    /// Appends 4 KiB and waits until they are on the disk, by the clock
+    Sync {
+        /// How often
+        count: u64,
+        /// How often in a second
+        rate: f64,
+        /// The file, made anew
+        file: PathBuf,
+    },
     /// Sends a file to whoever connects, once, by pread and write
     Serve {
         /// Where to listen
@@ -70,6 +93,14 @@ impl Bare {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         match self {
             Self::Sink { port, file } => sink(listen(*port)?, file),
+            Self::Relay { port, first, second, file } => {
+                let followers = [connect(*first)?, connect(*second)?];
+                relay::relay(listen(*port)?, followers, file)
+            }
+            Self::Sync { count, rate, file } => {
+                println!("{}", serde_json::to_string(&sync::append_and_sync(*count, *rate, file)?)?);
+                Ok(())
+            }
             Self::Send { port, record_size, batch_size, in_flight, records } => {
                 let run = send(*port, &batch(*record_size, *batch_size)?, *in_flight, *records)?;
                 println!("{}", serde_json::to_string(&run)?);
@@ -136,37 +167,84 @@ fn send(port: u16, batch: &(Vec<u8>, u64), in_flight: usize, records: u64) -> an
 
 /// One byte acknowledges one batch.
 fn sink(mut socket: TcpStream, path: &PathBuf) -> anyhow::Result<()> {
-    let file = File::create(path).with_context(|| path.display().to_string())?;
-    let mut buffer = vec![0; 4 * CHUNK];
-    let (mut filled, mut end) = (0, 0_u64);
-    loop {
-        let arrived = socket.read(buffer.get_mut(filled..).unwrap_or_default())?;
-        if arrived == 0 {
-            return Ok(());
+    let mut log = BareLog::create(path)?;
+    let mut inbox = Inbox::new();
+    while inbox.fill(&mut socket)? {
+        let whole = inbox.whole();
+        let (len, batches) = (whole.len(), log.append(whole)?);
+        inbox.drop_front(len);
+        socket.write_all(&vec![1; batches])?;
+    }
+    Ok(())
+}
+
+/// What came from a socket and was not used yet.
+struct Inbox {
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+impl Inbox {
+    fn new() -> Self {
+        Self { buffer: vec![0; 4 * CHUNK], filled: 0 }
+    }
+
+    /// Reads once; `false` if the sender has closed.
+    fn fill(&mut self, socket: &mut TcpStream) -> io::Result<bool> {
+        if self.filled == self.buffer.len() {
+            self.buffer.resize(self.buffer.len() * 2, 0);
         }
-        filled += arrived;
-        let (mut taken, mut batches) = (0, 0);
-        while let Some(batch) = next_batch(buffer.get(taken..filled).unwrap_or_default()) {
+        let arrived = socket.read(self.buffer.get_mut(self.filled..).unwrap_or_default())?;
+        self.filled += arrived;
+        Ok(arrived > 0)
+    }
+
+    /// All batches that are there from end to end, each behind its length.
+    fn whole(&self) -> &[u8] {
+        let filled = self.buffer.get(..self.filled).unwrap_or_default();
+        let mut end = 0;
+        while let Some(batch) = next_batch(filled.get(end..).unwrap_or_default()) {
+            end += 4 + batch.len();
+        }
+        filled.get(..end).unwrap_or_default()
+    }
+
+    fn drop_front(&mut self, len: usize) {
+        self.buffer.copy_within(len..self.filled, 0);
+        self.filled -= len;
+    }
+}
+
+/// A file of batches.
+struct BareLog {
+    file: File,
+    end: u64,
+}
+
+impl BareLog {
+    fn create(path: &PathBuf) -> anyhow::Result<Self> {
+        Ok(Self { file: File::create(path).with_context(|| path.display().to_string())?, end: 0 })
+    }
+
+    /// Checks and appends batches, each behind its length, one after the other; returns how many there were.
+    fn append(&mut self, mut framed: &[u8]) -> anyhow::Result<usize> {
+        let mut batches = 0;
+        while let Some(batch) = next_batch(framed) {
             let stored = batch.get(CRC_AT..CRC_COVERS_FROM).context("a batch is short")?;
             let crc = crc32c::crc32c(batch.get(CRC_COVERS_FROM..).unwrap_or_default());
             ensure!(stored == crc.to_be_bytes(), "a checksum is wrong");
-            file.write_all_at(batch, end)?;
-            end += batch.len() as u64;
-            taken += 4 + batch.len();
+            self.file.write_all_at(batch, self.end)?;
+            self.end += batch.len() as u64;
+            framed = framed.get(4 + batch.len()..).unwrap_or_default();
             batches += 1;
         }
-        buffer.copy_within(taken..filled, 0);
-        filled -= taken;
-        if filled == buffer.len() {
-            buffer.resize(buffer.len() * 2, 0);
-        }
-        socket.write_all(&vec![1; batches])?;
+        Ok(batches)
     }
 }
 
 fn next_batch(bytes: &[u8]) -> Option<&[u8]> {
     let len = u32::from_be_bytes(*bytes.first_chunk::<4>()?);
-    bytes.get(4..4 + usize::try_from(len).ok()?)
+    bytes.get(4..)?.get(..usize::try_from(len).ok()?)
 }
 
 fn serve(mut socket: TcpStream, path: &PathBuf) -> anyhow::Result<()> {

@@ -16,6 +16,8 @@ use klamm_tests::tools::Jars;
 use klamm_types::{PartitionId, Timestamp, TopicName, TopicPartition};
 use tokio::time::{Instant, sleep};
 
+pub(crate) mod nodes;
+
 /// Kafka takes this of the broker, whatever the topic says.
 const DELETE_DELAY: (&str, &str) = ("log.segment.delete.delay.ms", "100");
 /// How long a deleted topic's files may stay.

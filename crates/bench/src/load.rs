@@ -12,7 +12,10 @@ use tokio::time::Instant;
 use crate::bed::Side;
 use crate::machine;
 
+pub(crate) mod lanes;
 pub(crate) mod latency;
+pub(crate) mod paced;
+pub(crate) mod steady;
 
 /// Takes records and prints nothing.
 const NO_OUTPUT: &str = "org.apache.kafka.tools.consumer.NoOpMessageFormatter";

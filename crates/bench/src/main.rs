@@ -16,6 +16,7 @@ mod machine;
 mod ratio;
 mod report;
 mod rows;
+mod sockets;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -79,12 +79,36 @@ impl Report {
         Ok(())
     }
 
-    /// Prints single figures, ours and Kafka's, each the median of its values, and keeps the values.
+    /// Prints single figures, ours first and Kafka's last, each the median of its values, and keeps the values. What is
+    /// smaller is better: the ratio is Kafka's by ours.
     pub(crate) fn figure(
         &mut self,
         row: &str,
         what: &str,
         values: &[(&str, Vec<f64>)],
+    ) -> anyhow::Result<()> {
+        let ratio = match values {
+            [(_, ours), .., (_, theirs)] => Some(Ratio::of(theirs, ours)),
+            _ => None,
+        };
+        self.figures(row, what, values, ratio)
+    }
+
+    /// As [`figure`](Self::figure), where what is larger is better: the ratio is ours by Kafka's.
+    pub(crate) fn rate(&mut self, row: &str, what: &str, values: &[(&str, Vec<f64>)]) -> anyhow::Result<()> {
+        let ratio = match values {
+            [(_, ours), .., (_, theirs)] => Some(Ratio::of(ours, theirs)),
+            _ => None,
+        };
+        self.figures(row, what, values, ratio)
+    }
+
+    fn figures(
+        &mut self,
+        row: &str,
+        what: &str,
+        values: &[(&str, Vec<f64>)],
+        ratio: Option<Ratio>,
     ) -> anyhow::Result<()> {
         let mut text = format!("| {row} | {what} |");
         for (contender, values) in values {
@@ -92,8 +116,8 @@ impl Report {
             writeln!(self.samples, "{}", serde_json::to_string(&line)?)?;
             text += &format!(" {contender} {} |", number(median(values)));
         }
-        if let [(_, ours), (_, theirs)] = values {
-            text += &format!(" {} |", Ratio::of(theirs, ours));
+        if let Some(ratio) = ratio {
+            text += &format!(" {ratio} |");
         }
         println!("{text}");
         Ok(())

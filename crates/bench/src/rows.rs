@@ -1,9 +1,11 @@
 //! The rows, and how they are run.
 
 mod consume;
+mod faults;
 mod footprint;
 mod latency;
 mod produce;
+mod replicated;
 mod scale;
 
 use std::time::Duration;
@@ -23,15 +25,16 @@ struct Entry {
     name: &'static str,
     system: System,
     topic: &'static [(&'static str, &'static str)],
+    replicas: i16,
 }
 
-const KLAMM: Entry = Entry { name: "Klamm", system: System::Klamm, topic: &[] };
+const KLAMM: Entry = Entry { name: "Klamm", system: System::Klamm, topic: &[], replicas: 1 };
 const KLAMM_CACHED: Entry =
-    Entry { name: "Klamm, write.caching=true", system: System::Klamm, topic: &[("write.caching", "true")] };
-const KAFKA: Entry = Entry { name: "Kafka", system: System::Kafka, topic: &[] };
+    Entry { name: "Klamm, write.caching=true", topic: &[("write.caching", "true")], ..KLAMM };
+const KAFKA: Entry = Entry { name: "Kafka", system: System::Kafka, ..KLAMM };
 const KAFKA_SYNCED: Entry =
-    Entry { name: "Kafka, flush.messages=1", system: System::Kafka, topic: &[("flush.messages", "1")] };
-const BARE: Entry = Entry { name: "bare", system: System::Bare, topic: &[] };
+    Entry { name: "Kafka, flush.messages=1", topic: &[("flush.messages", "1")], ..KAFKA };
+const BARE: Entry = Entry { name: "bare", system: System::Bare, ..KLAMM };
 
 /// What a row needs to run.
 struct Run<'a> {
@@ -63,9 +66,19 @@ enum Work {
     Topics,
     /// Memory and start.
     Footprint,
+    /// Producing to three replicas.
+    Replicated(&'static [replicated::Case]),
+    /// Keyed records of many producers.
+    Keyed,
+    /// One record at a time to three replicas, by the clock.
+    Slow,
+    /// Batches to three replicas, by the clock, at shares of what can be sent.
+    Shares,
+    /// What faults cost.
+    Fault(faults::Fault),
 }
 
-const ROWS: [Row; 12] = [
+const ROWS: [Row; 25] = [
     Row { id: "P1", what: "batches of 1 MiB", nodes: 1, work: Work::Produce(&produce::LARGE) },
     Row { id: "P2", what: "batches of 16 KiB", nodes: 1, work: Work::Produce(&produce::SMALL) },
     Row { id: "P3", what: "compressed batches", nodes: 1, work: Work::Produce(&produce::COMPRESSED) },
@@ -84,11 +97,37 @@ const ROWS: [Row; 12] = [
     // Of nodes that have done nothing yet.
     Row { id: "Z1", what: "memory and start (with Z2)", nodes: 3, work: Work::Footprint },
     Row { id: "M1", what: "creating topics of three replicas", nodes: 3, work: Work::Topics },
+    replicated("P4", "three replicas, batches of 1 MiB", Work::Replicated(&replicated::LARGE)),
+    replicated("P5", "three replicas, batches of 16 KiB", Work::Replicated(&replicated::SMALL)),
+    replicated("P6", "three replicas, 64 partitions", Work::Replicated(&replicated::MANY)),
+    replicated("P7R", "three replicas, a record per batch", Work::Replicated(&replicated::SINGLE)),
+    replicated("P9", "three replicas, 100 producers of keyed records", Work::Keyed),
+    replicated("S1R", "three replicas, all on disk", Work::Replicated(&replicated::SYNCED)),
+    replicated("L1R", "three replicas, latency of single records", Work::Slow),
+    replicated("L2", "three replicas, latency of batches at 20 % and 50 % of P4", Work::Shares),
+    replicated("F1", "the active controller dies", Work::Fault(faults::Fault::Controller)),
+    replicated("F2", "a leader dies under load", Work::Fault(faults::Fault::Leader)),
+    replicated("F3", "a follower stands still under load", Work::Fault(faults::Fault::Pause)),
+    replicated(
+        "F5",
+        "an emptied replica, and one that is behind, catch up",
+        Work::Fault(faults::Fault::Join),
+    ),
+    // The last one, because it leaves a broker of each dead.
+    replicated(
+        "N1R",
+        "1,000 and 10,000 partitions of three replicas",
+        Work::Fault(faults::Fault::Partitions),
+    ),
 ];
+
+const fn replicated(id: &'static str, what: &'static str, work: Work) -> Row {
+    Row { id, what, nodes: 3, work }
+}
 
 pub(crate) fn list() {
     for row in &ROWS {
-        println!("{:<3} {}", row.id, row.what);
+        println!("{:<4} {}", row.id, row.what);
     }
 }
 
@@ -143,6 +182,11 @@ impl Run<'_> {
             Work::Connections => scale::connections(self).await,
             Work::Topics => scale::topics(self, row.id).await,
             Work::Footprint => footprint::run(self).await,
+            Work::Replicated(cases) => replicated::run(self, row.id, cases).await,
+            Work::Keyed => replicated::keyed::run(self, row.id).await,
+            Work::Slow => replicated::latency::slow(self, row.id).await,
+            Work::Shares => replicated::latency::shares(self, row.id).await,
+            Work::Fault(fault) => faults::run(self, row.id, fault).await,
         }
     }
 
@@ -160,6 +204,9 @@ impl Run<'_> {
     /// A Java machine is slow until it has compiled what it runs.
     async fn warm_up(&mut self) -> anyhow::Result<()> {
         let start = Instant::now();
+        // On several nodes, all of them lead and all of them follow.
+        let nodes = self.bed.nodes;
+        let (partitions, replicas) = (i32::from(nodes), i16::try_from(nodes.min(3))?);
         while start.elapsed() < Duration::from_secs(self.options.warm_up) {
             for (batch_size, codec, acks) in
                 [(1 << 20, "none", "1"), (16 << 10, "lz4", "all"), (1 << 10, "none", "1")]
@@ -169,7 +216,7 @@ impl Run<'_> {
                 let load = Produce { records, record_size, batch_size, codec, acks, in_flight, connections };
                 for system in [System::Klamm, System::Kafka] {
                     let (topic, side) = (self.topic_name(), self.bed.side(system));
-                    side.create(&topic, 1, 1, &[]).await?;
+                    side.create(&topic, partitions, replicas, &[]).await?;
                     load.run(Tool::Perf, self.tools, &side, &topic)?;
                     self.bed.delete(system, &topic).await?;
                 }
@@ -183,24 +230,35 @@ impl Run<'_> {
         &mut self,
         entries: &[Entry],
         passes: usize,
-        mut measure: impl AsyncFnMut(&mut Self, &Entry) -> anyhow::Result<Sample>,
+        measure: impl AsyncFnMut(&mut Self, &Entry) -> anyhow::Result<Sample>,
     ) -> anyhow::Result<Vec<Line>> {
-        let line = |entry: &Entry| Line { contender: entry.name.to_owned(), samples: Vec::new() };
-        let mut lines: Vec<Line> = entries.iter().map(line).collect();
+        let found = self.take_turns(entries, passes, measure).await?;
+        let line = |(entry, samples): (&Entry, _)| Line { contender: entry.name.to_owned(), samples };
+        Ok(entries.iter().zip(found).map(line).collect())
+    }
+
+    /// As [`turns`](Self::turns), for whatever is found in a pass; of each entry, what all passes that count have found.
+    async fn take_turns<T>(
+        &mut self,
+        entries: &[Entry],
+        passes: usize,
+        mut measure: impl AsyncFnMut(&mut Self, &Entry) -> anyhow::Result<T>,
+    ) -> anyhow::Result<Vec<Vec<T>>> {
+        let mut found: Vec<Vec<T>> = entries.iter().map(|_| Vec::new()).collect();
         for pass in 0..=passes {
             let mut order: Vec<usize> = (0..entries.len()).collect();
             if pass % 2 == 1 {
                 order.reverse();
             }
             for index in order {
-                let (Some(entry), Some(line)) = (entries.get(index), lines.get_mut(index)) else { continue };
+                let (Some(entry), Some(found)) = (entries.get(index), found.get_mut(index)) else { continue };
                 let sample = measure(self, entry).await.with_context(|| entry.name)?;
                 if pass > 0 {
-                    line.samples.push(sample);
+                    found.push(sample);
                 }
             }
         }
-        Ok(lines)
+        Ok(found)
     }
 
     fn tell(

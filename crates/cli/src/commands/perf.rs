@@ -11,6 +11,7 @@ use clap::Subcommand;
 use crate::exit::{Exit, Failure};
 
 mod consume;
+mod keyed;
 mod latency;
 mod pace;
 mod produce;
@@ -24,6 +25,8 @@ pub enum PerfCommand {
     Produce(produce::ProduceArgs),
     /// How fast records are handed out.
     Consume(consume::ConsumeArgs),
+    /// How it goes when many producers send small batches by the clock, to partitions that their keys choose.
+    Keyed(keyed::KeyedArgs),
     /// How long it takes until a record is acknowledged, and until it is read by a consumer that waits for it.
     Latency(latency::LatencyArgs),
 }
@@ -33,6 +36,7 @@ impl PerfCommand {
         match self {
             Self::Produce(args) => produce::run(&args, stdout),
             Self::Consume(args) => consume::run(&args, stdout),
+            Self::Keyed(args) => keyed::run(&args, stdout),
             Self::Latency(args) => latency::run(&args, stdout),
         }
     }

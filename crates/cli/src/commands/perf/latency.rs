@@ -25,15 +25,20 @@ const UNREAD_MAX: usize = 1 << 16;
 const LAST_WAIT: Duration = Duration::from_secs(10);
 /// The least value: a record carries its number.
 const VALUE_MIN: usize = 8;
+/// What records carry that are not the first of their batch.
+const UNNUMBERED: u64 = u64::MAX;
 
 /// What to send, and how fast.
 #[derive(Debug, clap::Args)]
 pub struct LatencyArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// Bytes of each record's value; each record is a request of its own.
+    /// Bytes of each record's value.
     #[arg(long, default_value_t = 100, value_name = "BYTES")]
     record_size: usize,
+    /// Bytes of each batch, which is one request and is due as a whole; at least one record.
+    #[arg(long, default_value_t = 1, value_name = "BYTES")]
+    batch_size: usize,
     /// Which replicas must have a record: all or 1 (the leader).
     #[arg(long, default_value = "all", value_name = "ACKS", value_parser = acks)]
     acks: i16,
@@ -69,9 +74,11 @@ pub(super) fn run(args: &LatencyArgs, stdout: &mut impl Write) -> Result<Exit, F
 async fn measure(args: &LatencyArgs) -> Result<(Arc<Meter>, Arc<Meter>), Failure> {
     let (cluster, partitions) = args.target.open(usize::from(args.in_flight)).await?;
     let (due_sender, due) = mpsc::channel(UNREAD_MAX);
-    let tail = Tail::open(&cluster, &partitions, due).await?;
+    let (size, batch_size) = (args.record_size.max(VALUE_MIN), args.batch_size);
+    let batch_records = numbered(0, size, batch_size)?.records;
+    let tail = Tail::open(&cluster, &partitions, batch_records, due).await?;
     let (acknowledged, read) = (Arc::new(Meter::new()), Arc::new(Meter::new()));
-    let pace = Pace::open(None, Duration::from_secs(args.duration), args.rate);
+    let pace = Pace::open(None, Duration::from_secs(args.duration), args.rate / batch_records as f64);
     let mut tasks = JoinSet::new();
     for at in partitions.iter().cycle().take(usize::from(args.in_flight)) {
         let sender = Sender {
@@ -81,14 +88,16 @@ async fn measure(args: &LatencyArgs) -> Result<(Arc<Meter>, Arc<Meter>), Failure
             meter: Arc::clone(&acknowledged),
         };
         let (pace, due_sender) = (pace.clone(), due_sender.clone());
-        let size = args.record_size.max(VALUE_MIN);
         tasks.spawn(async move {
             while let Some(due) = pace.next().await {
                 // The reader must know of a record before it can see it.
                 if due_sender.send(due).await.is_err() {
                     return Ok(());
                 }
-                sender.send(due, &numbered(due.index, size)?).await.inspect_err(|_| pace.stop())?;
+                sender
+                    .send(due, &numbered(due.index, size, batch_size)?)
+                    .await
+                    .inspect_err(|_| pace.stop())?;
             }
             Ok::<_, Failure>(())
         });
@@ -102,20 +111,29 @@ async fn measure(args: &LatencyArgs) -> Result<(Arc<Meter>, Arc<Meter>), Failure
     Ok((acknowledged, read))
 }
 
-/// A batch of one record that carries its number.
-fn numbered(index: u64, size: usize) -> Result<Encoded, Failure> {
+/// A batch of as many records as come to `batch_size`, one at least, of which the first carries its number.
+fn numbered(index: u64, size: usize, batch_size: usize) -> Result<Encoded, Failure> {
     let mut value = vec![b'.'; size];
-    if let Some(head) = value.first_chunk_mut::<VALUE_MIN>() {
-        *head = index.to_be_bytes();
-    }
     let mut builder = BatchBuilder::new(Compression::NONE);
-    builder.append(&NewRecord::new(wall_clock(), None, Some(&value)))?;
-    Encoded::of(builder)
+    let now = wall_clock();
+    loop {
+        let number = if builder.record_count() == 0 { index } else { UNNUMBERED };
+        if let Some(head) = value.first_chunk_mut::<VALUE_MIN>() {
+            *head = number.to_be_bytes();
+        }
+        let record = NewRecord::new(now, None, Some(&value));
+        if builder.record_count() > 0 && builder.size_with(&record) > batch_size {
+            return Encoded::of(builder);
+        }
+        builder.append(&record)?;
+    }
 }
 
 /// Reads what is being written.
 struct Tail {
     consumer: Consumer,
+    /// How many records come with each number.
+    batch_records: u64,
     due: mpsc::Receiver<Due>,
     /// Since when the records that were not read yet have been due.
     unread: BTreeMap<u64, Instant>,
@@ -126,6 +144,7 @@ impl Tail {
     async fn open(
         cluster: &Cluster,
         partitions: &[TopicPartition],
+        batch_records: u64,
         due: mpsc::Receiver<Due>,
     ) -> Result<Self, Failure> {
         let mut consumer = Consumer::new(cluster, ConsumerOptions::default());
@@ -133,7 +152,7 @@ impl Tail {
         for (at, end) in cluster.offsets(&ends, Isolation::ReadUncommitted).await {
             consumer.assign(at, Position::Offset(end?.offset.unwrap_or(Offset::ZERO)));
         }
-        Ok(Self { consumer, due, unread: BTreeMap::new() })
+        Ok(Self { consumer, batch_records, due, unread: BTreeMap::new() })
     }
 
     async fn run(mut self, meter: Arc<Meter>) -> Result<(), Failure> {
@@ -153,7 +172,8 @@ impl Tail {
                 let index = value.first_chunk::<VALUE_MIN>().map(|bytes| u64::from_be_bytes(*bytes));
                 // Others may write to the topic too.
                 if let Some(at) = index.and_then(|index| self.unread.remove(&index)) {
-                    meter.done(1, value.len() as u64, Some(now - at));
+                    let bytes = value.len() as u64 * self.batch_records;
+                    meter.done(self.batch_records, bytes, Some(now - at));
                 }
             }
             if all_sent {
@@ -163,6 +183,28 @@ impl Tail {
                     return Ok(());
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use klamm_record::RecordBatch;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_has_one_number_whatever_its_size() {
+        for (batch_size, records) in [(1, 1), (1_000, 7)] {
+            let batch = numbered(5, 100, batch_size).unwrap();
+            assert_eq!(batch.records, records);
+            let parsed = RecordBatch::parse(batch.bytes()).unwrap();
+            let (mut left, mut values) = (parsed.records(1 << 20).unwrap(), Vec::new());
+            while let Some(record) = left.next_record().unwrap() {
+                values.push(u64::from_be_bytes(*record.value.unwrap().first_chunk().unwrap()));
+            }
+            assert_eq!(values.iter().filter(|value| **value == 5).count(), 1);
+            assert!(values.iter().skip(1).all(|value| *value == UNNUMBERED), "{values:?}");
         }
     }
 }

@@ -83,9 +83,9 @@ impl Encoded {
     /// As many records of `record_size` bytes as come to `batch_size`, one at least.
     fn new(args: &ProduceArgs, now: Timestamp) -> Result<Self, Failure> {
         let mut builder = BatchBuilder::new(args.compression.into());
-        let mut events = Events::default();
+        let mut chance = Chance::default();
         loop {
-            let value = events.value(args.record_size);
+            let value = chance.text(args.record_size);
             let record = NewRecord::new(now, None, Some(&value));
             if builder.record_count() > 0 && builder.size_with(&record) > args.batch_size {
                 break;
@@ -99,29 +99,36 @@ impl Encoded {
         let records = u64::from(builder.record_count().unsigned_abs());
         Ok(Self { bytes: builder.build()?.into(), records })
     }
+
+    /// The batch as it is sent.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
-/// Lines of JSON as applications log them: the same every time, and with about as much for a codec to find.
-struct Events {
+/// What is drawn: the same every time.
+pub(super) struct Chance {
     state: u64,
 }
 
-impl Default for Events {
+impl Default for Chance {
     fn default() -> Self {
         Self { state: 0x9e37_79b9_7f4a_7c15 }
     }
 }
 
-impl Events {
+impl Chance {
     /// One of `n` numbers (xorshift).
-    fn draw(&mut self, n: u64) -> u64 {
+    pub(super) fn draw(&mut self, n: u64) -> u64 {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
         (self.state >> 33) % n.max(1)
     }
 
-    fn value(&mut self, len: usize) -> Vec<u8> {
+    /// Lines of JSON as applications log them, with about as much for a codec to find.
+    pub(super) fn text(&mut self, len: usize) -> Vec<u8> {
         const PATHS: [&str; 6] = ["/cart", "/search", "/login", "/orders/items", "/account", "/help/contact"];
         const AGENTS: [&str; 4] = ["Firefox/143.0", "Chrome/141.0.7390", "Safari/26.0", "curl/8.16"];
         let mut text = String::with_capacity(len + 200);
