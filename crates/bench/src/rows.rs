@@ -156,7 +156,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                     run.warm_up().await?;
                     is_warm = true;
                 }
+                let start = Instant::now();
                 run.row(row).await.with_context(|| format!("row {}", row.id))?;
+                eprintln!("{} took {:.0} s", row.id, start.elapsed().as_secs_f64());
             }
             anyhow::Ok(())
         })?;
