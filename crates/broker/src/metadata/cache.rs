@@ -147,6 +147,8 @@ impl MetadataCache {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::FutureExt;
     use klamm_metadata::{
         BrokerChanged, BrokerRegistration, DirectoryId, IncarnationId, MetadataDelta, MetadataProvenance,

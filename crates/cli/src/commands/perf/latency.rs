@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_batch_has_one_number_whatever_its_size() {
-        for (batch_size, records) in [(1, 1), (1_000, 7)] {
+        for (batch_size, records) in [(1, 1), (1_000, 8)] {
             let batch = numbered(5, 100, batch_size).unwrap();
             assert_eq!(batch.records, records);
             let parsed = RecordBatch::parse(batch.bytes()).unwrap();
