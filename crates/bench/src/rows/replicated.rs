@@ -52,7 +52,7 @@ pub(super) const MIB_BATCH: Produce = Produce {
     connections: 1,
 };
 const KIB_BATCH: Produce = Produce { records: 150_000, batch_size: 16 << 10, ..MIB_BATCH };
-const RECORD: Produce = Produce { records: 60_000, batch_size: 1, ..MIB_BATCH };
+const RECORD: Produce = Produce { records: 30_000, batch_size: 1, ..MIB_BATCH };
 
 pub(super) const LARGE: [Case; 1] = [Case {
     what: "one partition, acks=all, batches of 1,000,000 bytes of records of 1 KiB, 5 in flight",
@@ -85,14 +85,14 @@ pub(super) const SINGLE: [Case; 2] = [
     Case {
         what: "one partition, acks=all, one record of 1 KiB per request, 1 connection with 5 in flight",
         load: RECORD,
-        kafka_share: 0.2,
+        kafka_share: 0.3,
         partitions: 1,
         entries: &[KLAMM, KLAMM_CACHED, KAFKA, BARE],
         tools: &[],
     },
     Case {
         what: "the same, 64 connections with 1 in flight each",
-        load: Produce { records: 120_000, in_flight: 1, connections: 64, ..RECORD },
+        load: Produce { records: 80_000, in_flight: 1, connections: 64, ..RECORD },
         kafka_share: 0.5,
         partitions: 1,
         entries: &[KLAMM, KLAMM_CACHED, KAFKA],

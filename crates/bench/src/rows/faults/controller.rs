@@ -28,7 +28,7 @@ pub(super) async fn run(run: &mut Run<'_>, row: &'static str) -> anyhow::Result<
         side.settled(&topic, 3).await?;
     }
     let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..rounds(run, 3) {
+    for _ in 0..rounds(run, 2) {
         for (system, times) in SYSTEMS.into_iter().zip(&mut times) {
             times.push(ms(kill_once(run, system, &topic).await?));
         }

@@ -38,7 +38,7 @@ pub(super) async fn run(run: &mut Run<'_>, row: &'static str) -> anyhow::Result<
         idle(run, row, count).await?;
         // Whoever dies with ten thousand partitions takes minutes to recover, and nobody waits for it.
         let is_last = topics > 1;
-        let times = if is_last { 1 } else { rounds(run, 3) };
+        let times = if is_last { 1 } else { rounds(run, 2) };
         let mut taken = [Vec::new(), Vec::new()];
         for _ in 0..times {
             for (system, taken) in SYSTEMS.into_iter().zip(&mut taken) {

@@ -39,7 +39,8 @@ pub(super) async fn run(run: &mut Run<'_>, row: &'static str) -> anyhow::Result<
     let pause = PAUSE.mul_f64(run.options.scale.min(1.0)).max(PAUSE_MIN);
     let empty = || ENTRIES.iter().map(|_| Vec::new()).collect();
     let mut shown = Shown { return_ms: empty(), p99_ms: empty(), max_ms: empty() };
-    for _ in 0..rounds(run, 2) {
+    // One round takes a minute.
+    for _ in 0..rounds(run, run.options.passes.div_ceil(4)) {
         pause_once(run, pause, &mut shown).await?;
     }
     let what = |text: &str| {

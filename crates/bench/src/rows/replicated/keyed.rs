@@ -24,7 +24,7 @@ fn load(run: &Run<'_>, rate: f64) -> Keyed {
 }
 
 pub(in crate::rows) async fn run(run: &mut Run<'_>, row: &'static str) -> anyhow::Result<()> {
-    let passes = run.options.passes.min(3);
+    let passes = run.options.passes.min(2);
     let lines = run.turns(&ENTRIES, passes, async |run, entry| sample(run, entry).await).await?;
     let load = load(run, RATE);
     let what = format!(

@@ -16,7 +16,7 @@ const TRIAL_SHARE: f64 = 0.5;
 pub(in crate::rows) async fn slow(run: &mut Run<'_>, row: &'static str) -> anyhow::Result<()> {
     for rate in [200.0, 1_000.0] {
         let load = Paced { rate, record_size: 1024, batch_size: 1, seconds: run.scaled(6).max(2) };
-        let passes = run.options.passes.min(3);
+        let passes = run.options.passes.min(2);
         let found = run.take_turns(&ENTRIES, passes, async |run, entry| match entry.system {
             System::Bare => {
                 let file = run.bed.scratch().join("bare");
@@ -46,7 +46,7 @@ pub(in crate::rows) async fn shares(run: &mut Run<'_>, row: &'static str) -> any
         let rate = (slowest * share).round();
         let seconds = run.scaled(5).max(2);
         let load = Paced { rate, record_size: 1024, batch_size: 64 << 10, seconds };
-        let passes = run.options.passes.min(3);
+        let passes = run.options.passes.min(2);
         let found = run.take_turns(entries, passes, async |run, entry| sample(run, entry, &load).await);
         let found = found.await?;
         let what = format!(
