@@ -6,6 +6,7 @@
 
 mod cache;
 mod feed;
+mod lately_dead;
 mod loader;
 mod publisher;
 mod suspects;

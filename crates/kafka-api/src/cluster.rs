@@ -1,5 +1,6 @@
 //! The cluster as clients are told of it: what several handlers have in common.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,11 +102,16 @@ impl ClusterView {
         self.nodes().filter(|node| !node.fenced)
     }
 
-    /// The brokers that clients are told of: those that they may use, or, if there is none, the one that answers. Told
-    /// of no broker at all, librdkafka (2.16) gives up the addresses that it has and never comes back.
-    pub(crate) fn told_nodes(&self) -> Vec<NodeAddress> {
-        let usable: Vec<_> = self.usable_nodes().collect();
-        if usable.is_empty() { self.nodes().filter(|node| node.id == self.broker).collect() } else { usable }
+    /// The brokers that clients are told of: those that they may use and those that are `lately_dead`, or, if there is none,
+    /// the one that answers. Told of no broker at all, librdkafka (2.16) gives up the addresses that it has and never
+    /// comes back. Told of a new leader by an answer that lacks the old one, its thread for the old one may have the
+    /// last word, and take the partition from the new leader, for a second.
+    pub(crate) fn told_nodes(&self, lately_dead: &BTreeSet<BrokerId>) -> Vec<NodeAddress> {
+        let has_usable = self.usable_nodes().next().is_some();
+        let is_told = |node: &NodeAddress| {
+            !node.fenced || lately_dead.contains(&node.id) || (!has_usable && node.id == self.broker)
+        };
+        self.nodes().filter(is_told).collect()
     }
 
     /// The broker that clients are told is the controller. Brokers pass on what only the controller can do, so any

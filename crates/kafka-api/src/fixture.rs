@@ -74,6 +74,7 @@ pub(crate) struct Bed {
     pub(crate) image_after: Mutex<Option<Arc<MetadataImage>>>,
     /// Brokers that may be dead, each until somebody waits for it.
     pub(crate) suspects: Mutex<BTreeSet<BrokerId>>,
+    pub(crate) lately_dead: Mutex<BTreeSet<BrokerId>>,
     pub(crate) quorum: Mutex<Option<QuorumDescription>>,
     /// The changes of the quorum that were asked for.
     pub(crate) voters: Mutex<Vec<VoterChange>>,
@@ -217,6 +218,10 @@ impl ClusterMetadata for View {
 
     fn suspects(&self) -> BTreeSet<BrokerId> {
         self.0.suspects.lock().unwrap().clone()
+    }
+
+    fn lately_dead(&self) -> BTreeSet<BrokerId> {
+        self.0.lately_dead.lock().unwrap().clone()
     }
 
     fn unsuspected(&self, broker: BrokerId) -> BoxFuture<()> {

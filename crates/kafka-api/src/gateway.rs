@@ -36,6 +36,10 @@ impl ClusterMetadata for CachedMetadata {
         self.0.suspects().into_keys().collect()
     }
 
+    fn lately_dead(&self) -> BTreeSet<BrokerId> {
+        self.0.lately_dead()
+    }
+
     fn unsuspected(&self, broker: BrokerId) -> BoxFuture<()> {
         let cache = self.0.clone();
         Box::pin(async move { cache.wait_unsuspected(broker).await })

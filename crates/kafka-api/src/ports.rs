@@ -23,6 +23,9 @@ pub trait ClusterMetadata: Send + Sync + 'static {
     /// Brokers that the newest image knows as alive, and that may be dead: what it says of them may change at once.
     fn suspects(&self) -> BTreeSet<BrokerId>;
 
+    /// Brokers that the newest image knows as fenced, and that died some seconds ago.
+    fn lately_dead(&self) -> BTreeSet<BrokerId>;
+
     /// Waits until the image tells what became of a suspect, shortly at most.
     fn unsuspected(&self, broker: BrokerId) -> BoxFuture<()>;
 }

@@ -1,6 +1,6 @@
 //! The newest image, for everybody on this node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,6 +10,7 @@ use klamm_types::{BrokerEpoch, BrokerId, Offset};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::lately_dead::LatelyDead;
 use super::suspects::Suspects;
 
 /// The metadata did not come as far in time.
@@ -31,6 +32,7 @@ pub struct MetadataCache {
     image: ArcSwap<MetadataImage>,
     applied: watch::Sender<Offset>,
     suspects: Suspects,
+    lately_dead: LatelyDead,
 }
 
 impl Default for MetadataCache {
@@ -50,7 +52,12 @@ impl MetadataCache {
     #[must_use]
     pub fn starting_with(image: MetadataImage) -> Self {
         let applied = watch::Sender::new(image.provenance.last_offset);
-        Self { image: ArcSwap::from_pointee(image), applied, suspects: Suspects::default() }
+        Self {
+            image: ArcSwap::from_pointee(image),
+            applied,
+            suspects: Suspects::default(),
+            lately_dead: LatelyDead::default(),
+        }
     }
 
     /// The newest image. Take it once for whatever must fit together.
@@ -134,8 +141,15 @@ impl MetadataCache {
         }
     }
 
+    /// Brokers that were fenced while they served, within the last ten seconds, and have not come back.
+    #[must_use]
+    pub fn lately_dead(&self) -> BTreeSet<BrokerId> {
+        self.lately_dead.in_image(&self.image())
+    }
+
     /// Replaces the image; images come in order.
     pub(super) fn publish(&self, image: Arc<MetadataImage>) {
+        self.lately_dead.watch(&self.image(), &image);
         self.image.store(image);
     }
 
@@ -200,10 +214,30 @@ mod tests {
             cache.suspect(BROKER, BrokerEpoch(7));
             let mut waiting = std::pin::pin!(cache.wait_unsuspected(BROKER));
             assert_eq!(waiting.as_mut().now_or_never(), None);
+            assert!(cache.lately_dead().is_empty());
             apply(&cache, &record);
             assert_eq!(waiting.now_or_never(), Some(()));
             assert!(cache.suspects().is_empty());
+            let has_died = matches!(record, MetadataRecord::BrokerChanged(_));
+            assert_eq!(cache.lately_dead().contains(&BROKER), has_died);
+            tokio::time::advance(Duration::from_secs(10)).await;
+            assert!(cache.lately_dead().is_empty());
         }
+    }
+
+    #[test]
+    fn a_broker_that_left_in_an_orderly_way_or_came_back_is_not_lately_dead() {
+        let leaving = BrokerChanged { shutting_down: Some(true), ..BrokerChanged::of(&registration(7)) };
+        let fenced = BrokerChanged { fenced: Some(true), ..BrokerChanged::of(&registration(7)) };
+        let left = cache();
+        apply(&left, &MetadataRecord::BrokerChanged(leaving));
+        apply(&left, &MetadataRecord::BrokerChanged(fenced.clone()));
+        assert!(left.lately_dead().is_empty());
+        let back = cache();
+        apply(&back, &MetadataRecord::BrokerChanged(fenced));
+        assert!(!back.lately_dead().is_empty());
+        apply(&back, &MetadataRecord::BrokerRegistered(registration(9)));
+        assert!(back.lately_dead().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

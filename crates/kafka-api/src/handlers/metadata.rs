@@ -186,7 +186,7 @@ fn describe(
     MetadataResponse {
         throttle_time_ms: 0,
         brokers: view
-            .told_nodes()
+            .told_nodes(&cluster.metadata.lately_dead())
             .into_iter()
             .map(|node| MetadataResponseBroker {
                 node_id: node.id.0,

@@ -42,6 +42,14 @@ fn brokers_are_told_as_the_listener_has_them_and_without_the_fenced() {
 }
 
 #[test]
+fn a_broker_that_died_lately_is_told_for_a_while() {
+    let bed = bed();
+    bed.lately_dead.lock().unwrap().insert(BrokerId(3));
+    let response = ask(&bed, 13, quiet(&[]));
+    assert_eq!(response.brokers.iter().map(|broker| broker.node_id).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
 fn a_broker_tells_of_itself_where_no_broker_is_usable() {
     let response = ask(&Bed::with_brokers(&[(1, true), (2, true)]), 13, quiet(&[]));
     assert_eq!(response.brokers.iter().map(|broker| broker.node_id).collect::<Vec<_>>(), [1]);
