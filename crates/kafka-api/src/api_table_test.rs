@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -306,12 +308,47 @@ async fn the_table_is_written_down() {
         let file = crate_dir.join("src/handlers").join(protocol_page::file(row.key));
         assert!(file.is_file(), "{} does not exist", file.display());
     }
-    let record = std::fs::read_to_string(crate_dir.join("../../tests/requests.txt")).unwrap();
+    let record = fs::read_to_string(crate_dir.join("../../tests/requests.txt")).unwrap();
     let expected = protocol_page::page(&whole.table, &record);
-    let found = std::fs::read_to_string(crate_dir.join("../../docs/protocol.md")).unwrap_or_default();
+    let found = fs::read_to_string(crate_dir.join("../../docs/protocol.md")).unwrap_or_default();
     if found != expected {
         let copy = std::env::temp_dir().join("klamm-protocol.md");
-        std::fs::write(&copy, &expected).unwrap();
+        fs::write(&copy, &expected).unwrap();
         panic!("docs/protocol.md differs from the facts; what it should be is in {}", copy.display());
+    }
+}
+
+/// The sources of the fuzz targets of all requests that are served, by file name.
+fn fuzz_targets(table: &ApiTable) -> BTreeMap<String, String> {
+    let source = |key: ApiKey| {
+        format!(
+            "//! The decoder of {key} requests.\n#![no_main]\n\nklamm_fuzz::request_target!({key}Request);\n"
+        )
+    };
+    table.rows().map(|row| (format!("request_{}", protocol_page::file(row.key)), source(row.key))).collect()
+}
+
+#[tokio::test]
+async fn every_request_that_is_served_has_a_fuzz_target() {
+    let expected = fuzz_targets(&Whole::new().await.table);
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz");
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(fuzz.join("src/bin")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        found.insert(name, fs::read_to_string(&path).unwrap());
+    }
+    if found != expected {
+        let copies = std::env::temp_dir().join("klamm-fuzz-targets");
+        fs::create_dir_all(&copies).unwrap();
+        for (name, source) in &expected {
+            fs::write(copies.join(name), source).unwrap();
+        }
+        panic!("tests/fuzz/src/bin differs from the table; what should be there is in {}", copies.display());
+    }
+    for name in expected.keys() {
+        let seeds = fuzz.join("corpus").join(name.trim_end_matches(".rs"));
+        let is_seeded = fs::read_dir(&seeds).is_ok_and(|mut entries| entries.next().is_some());
+        assert!(is_seeded, "no seeds in {}; see tests/fuzz/README.md", seeds.display());
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask ci`: the test command. Runs every step in order, stops at the first that fails, and closes with a
 //! summary of times and skips.
 
+mod fuzz;
 mod skips;
 mod steps;
 

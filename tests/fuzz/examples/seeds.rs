@@ -3,36 +3,75 @@
 use std::fs;
 use std::path::Path;
 
+use klamm_codegen::layout::Layout;
 use klamm_codegen::sample::{Bounds, Sampler};
 use klamm_codegen::schema::MessageKind;
-use klamm_fuzz::wire;
+use klamm_fuzz::{decoding, wire};
 use klamm_protocol::messages::MetadataRequest;
 use klamm_protocol::{ApiKey, RequestHead, Writer};
 use klamm_record::{BatchBuilder, Codec, EndTxnMarker, HEADER_LEN, NewRecord, TransactionResult};
 use klamm_types::{CoordinatorEpoch, LeaderEpoch, ProducerEpoch, ProducerId, Timestamp};
 
+/// A file of a corpus: its name and what is in it.
+type Seed = (String, Vec<u8>);
+
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let corpus = std::env::args().nth(1).ok_or("usage: seeds DIRECTORY")?;
-    let directory = Path::new(&corpus).join("record_batch");
-    fs::create_dir_all(&directory)?;
-    for (name, bytes) in record_batches()? {
-        fs::write(directory.join(name), bytes)?;
-    }
-    let directory = Path::new(&corpus).join("wire_message");
-    fs::create_dir_all(&directory)?;
-    for (name, bytes) in wire_messages()? {
-        fs::write(directory.join(name), bytes)?;
+    let corpus = Path::new(&corpus);
+    write(&corpus.join("record_batch"), record_batches()?)?;
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/protocol/schema");
+    let layouts = klamm_codegen::layouts(&schema)?;
+    write(&corpus.join("wire_message"), wire_messages(&layouts)?)?;
+    for layout in &layouts {
+        let MessageKind::Request { key, .. } = layout.kind else { continue };
+        let key = ApiKey::from_code(key).ok_or("a key of the listing")?;
+        let target = format!("request_{}", snake_case(key.name()));
+        let source = format!("{}/src/bin/{target}.rs", env!("CARGO_MANIFEST_DIR"));
+        if Path::new(&source).is_file() {
+            write(&corpus.join(target), requests(key, layout)?)?;
+        }
     }
     Ok(())
 }
 
-/// Every request and response in its newest version, and a stream of two requests.
-fn wire_messages() -> Result<Vec<(String, Vec<u8>)>, Box<dyn std::error::Error>> {
-    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/protocol/schema");
+fn write(directory: &Path, seeds: Vec<Seed>) -> std::io::Result<()> {
+    fs::create_dir_all(directory)?;
+    seeds.into_iter().try_for_each(|(name, bytes)| fs::write(directory.join(name), bytes))
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
+/// The requests of one type, in every version: one with little in it, one with more.
+fn requests(key: ApiKey, layout: &Layout) -> Result<Vec<Seed>, Box<dyn std::error::Error>> {
     let mut seeds = Vec::new();
-    for layout in klamm_codegen::layouts(&schema)? {
+    for version in key.versions().iter() {
+        let selector = decoding::selector(key, version).ok_or("a version of the API")?;
+        for (name, bounds) in [
+            ("short", Bounds { elements_max: 1, bytes_max: 3 }),
+            ("long", Bounds { elements_max: 3, bytes_max: 9 }),
+        ] {
+            let body = Sampler::new(1, bounds).message(layout, version);
+            seeds.push((format!("{version}-{name}"), [&[selector][..], &body].concat()));
+        }
+    }
+    Ok(seeds)
+}
+
+/// Every request and response in its newest version, and a stream of two requests.
+fn wire_messages(layouts: &[Layout]) -> Result<Vec<Seed>, Box<dyn std::error::Error>> {
+    let mut seeds = Vec::new();
+    for layout in layouts {
         let (key, is_request) = match layout.kind {
             MessageKind::Request { key, .. } => (key, true),
             MessageKind::Response { key } => (key, false),
@@ -42,7 +81,7 @@ fn wire_messages() -> Result<Vec<(String, Vec<u8>)>, Box<dyn std::error::Error>>
         let version = key.versions().max();
         let selector = wire::selector(key, version, is_request).ok_or("a version of the table")?;
         let mut sampler = Sampler::new(1, Bounds { elements_max: 2, bytes_max: 6 });
-        let bytes = [&selector.to_be_bytes()[..], &sampler.message(&layout, version)].concat();
+        let bytes = [&selector.to_be_bytes()[..], &sampler.message(layout, version)].concat();
         seeds.push((format!("{}-{version}", layout.name()), bytes));
     }
     let mut stream = vec![0, 0];
@@ -58,7 +97,7 @@ fn wire_messages() -> Result<Vec<(String, Vec<u8>)>, Box<dyn std::error::Error>>
 }
 
 /// Batches of every codec and kind, small: libFuzzer's mutations are most effective below a few hundred bytes.
-fn record_batches() -> Result<Vec<(String, Vec<u8>)>, klamm_record::BuildError> {
+fn record_batches() -> Result<Vec<Seed>, klamm_record::BuildError> {
     let mut seeds = Vec::new();
     for codec in Codec::ALL {
         seeds.push((format!("{codec}-records"), records(codec)?));

@@ -1,6 +1,10 @@
-//! What fuzz targets share: an allocator that counts.
+//! What fuzz targets share: an allocator that counts, and what is asked of every decoder of messages.
 
+pub mod decoding;
 pub mod wire;
+
+pub use klamm_protocol;
+pub use libfuzzer_sys;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -1,16 +1,11 @@
 //! The steps of the test command, in order: the cheap ones first.
 
-use std::fs;
-use std::path::Path;
-use std::time::Duration;
+use anyhow::ensure;
 
-use anyhow::{Context as _, ensure};
-
-use super::Context;
-use crate::command::{cargo, on_path, run, stdout_of};
+use super::{Context, fuzz};
+use crate::command::{cargo, run};
 use crate::test_programs::{TestBuild, Tests, optimised};
 use crate::verdict::{Verdict, judge};
-use crate::workspace::Workspace;
 use crate::{mutants, tidy};
 
 /// One step.
@@ -32,7 +27,7 @@ pub(super) const STEPS: [Step; 10] = [
     Step { name: "crash", what: "crash enumeration, optimised, short form", run: crash },
     Step { name: "sim", what: "simulated clusters under faults, short form", run: sim },
     Step { name: "mutants", what: "known bugs are caught", run: mutants },
-    Step { name: "fuzz", what: "fuzzing within a time budget", run: fuzz },
+    Step { name: "fuzz", what: "fuzzing within a time budget", run: fuzz::run },
     Step { name: "bench", what: "every benchmark runs once", run: bench },
 ];
 
@@ -40,14 +35,6 @@ pub(super) const STEPS: [Step; 10] = [
 /// that `#[ignore]` keeps for a person to start.)
 const CRASH: (&str, Tests) =
     ("klamm-log", Tests { targets: &["--test", "storage"], names: &["crash_enumeration_short"] });
-
-/// The manifest of the fuzz targets, a workspace of its own because it is built with other flags.
-const FUZZ_MANIFEST: &str = "tests/fuzz/Cargo.toml";
-
-/// Coverage for libFuzzer from the stable compiler.
-const FUZZ_RUSTFLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
 
 /// Reads a value of `--only`.
 pub(super) fn parse_name(name: &str) -> Result<&'static str, String> {
@@ -61,8 +48,8 @@ pub(super) fn parse_name(name: &str) -> Result<&'static str, String> {
 fn fmt(context: &Context<'_>) -> anyhow::Result<()> {
     let root = &context.workspace.root;
     run(cargo(root).args(["fmt", "--all", "--check"]))?;
-    if root.join(FUZZ_MANIFEST).is_file() {
-        run(cargo(root).args(["fmt", "--check", "--manifest-path", FUZZ_MANIFEST]))?;
+    if root.join(fuzz::MANIFEST).is_file() {
+        run(cargo(root).args(["fmt", "--check", "--manifest-path", fuzz::MANIFEST]))?;
     }
     Ok(())
 }
@@ -113,71 +100,6 @@ fn sim(context: &Context<'_>) -> anyhow::Result<()> {
 
 fn mutants(context: &Context<'_>) -> anyhow::Result<()> {
     mutants::run_all(context.workspace)
-}
-
-fn fuzz(context: &Context<'_>) -> anyhow::Result<()> {
-    let workspace = context.workspace;
-    let manifest = workspace.root.join(FUZZ_MANIFEST);
-    ensure!(manifest.is_file(), "{FUZZ_MANIFEST} is missing");
-    if on_path("g++").is_none() {
-        return context.skips.add("fuzz", "g++");
-    }
-    let fuzz = Workspace::of_manifest(&workspace.root, &manifest)?;
-    let targets = fuzz.targets_of_kind("bin");
-    let host = host(&workspace.root)?;
-    let directory = workspace.target.join("fuzz");
-    // Naming the target keeps the flags off build scripts.
-    let mut build = cargo(&workspace.root);
-    build.args([
-        "build",
-        "--release",
-        "--locked",
-        "--bins",
-        "--manifest-path",
-        FUZZ_MANIFEST,
-        "--target",
-        &host,
-    ]);
-    run(build.arg("--target-dir").arg(&directory).env("RUSTFLAGS", FUZZ_RUSTFLAGS))?;
-    let count = u32::try_from(targets.len()).ok().filter(|count| *count > 0);
-    let share = context.fuzz_time / count.with_context(|| format!("{FUZZ_MANIFEST} has no targets"))?;
-    for target in targets {
-        fuzz_target(workspace, &directory.join(&host).join("release").join(target), target, share)?;
-    }
-    Ok(())
-}
-
-/// Fuzzes one target from its seeds. What it finds stays below the target directory.
-fn fuzz_target(workspace: &Workspace, program: &Path, target: &str, time: Duration) -> anyhow::Result<()> {
-    let corpus = workspace.target.join("fuzz").join("corpus").join(target);
-    let artifacts = workspace.target.join("fuzz").join("artifacts").join(target);
-    for directory in [&corpus, &artifacts] {
-        fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-    }
-    let mut command = std::process::Command::new(program);
-    command.current_dir(&workspace.root);
-    command.arg(format!("-max_total_time={}", time.as_secs().max(1)));
-    command.args([
-        "-rss_limit_mb=2048",
-        "-malloc_limit_mb=512",
-        "-timeout=10",
-        "-verbosity=0",
-        "-print_final_stats=1",
-    ]);
-    command.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(&corpus);
-    let seeds = workspace.root.join("tests/fuzz/corpus").join(target);
-    if seeds.is_dir() {
-        command.arg(&seeds);
-    }
-    run(&mut command).with_context(|| format!("fuzz target {target}"))
-}
-
-/// The compiler's host, as `--target` takes it.
-fn host(root: &Path) -> anyhow::Result<String> {
-    let mut command = std::process::Command::new("rustc");
-    let text = stdout_of(command.current_dir(root).arg("-vV"))?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc -vV names no host")?.to_owned())
 }
 
 fn bench(context: &Context<'_>) -> anyhow::Result<()> {

@@ -1,0 +1,4 @@
+//! The decoder of IncrementalAlterConfigs requests.
+#![no_main]
+
+klamm_fuzz::request_target!(IncrementalAlterConfigsRequest);

@@ -1,0 +1,4 @@
+//! The decoder of RemoveRaftVoter requests.
+#![no_main]
+
+klamm_fuzz::request_target!(RemoveRaftVoterRequest);
