@@ -1,5 +1,6 @@
 //! What 100,000 partitions cost: `cargo bench -p klamm-control`.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use divan::Bencher;
@@ -21,6 +22,14 @@ struct NoSettings;
 
 impl ConfigSchema for NoSettings {
     fn validate(&self, _: &ConfigResource, _: &str, _: &str) -> Result<(), ConfigRefusal> {
+        Ok(())
+    }
+
+    fn validate_together(
+        &self,
+        _: &ConfigResource,
+        _: &BTreeMap<String, String>,
+    ) -> Result<(), ConfigRefusal> {
         Ok(())
     }
 

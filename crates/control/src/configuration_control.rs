@@ -21,6 +21,16 @@ pub trait ConfigSchema {
     /// [`ConfigRefusal`] if there is no such setting, or it cannot have that value.
     fn validate(&self, resource: &ConfigResource, key: &str, value: &str) -> Result<(), ConfigRefusal>;
 
+    /// Checks what the settings of `resource` come to together, each of which has been found good alone.
+    ///
+    /// # Errors
+    /// [`ConfigRefusal`] if one contradicts another.
+    fn validate_together(
+        &self,
+        resource: &ConfigResource,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<(), ConfigRefusal>;
+
     /// Whether the setting is a list, separated by commas, that values can be added to and taken from.
     fn is_list(&self, resource: &ConfigResource, key: &str) -> bool;
 
@@ -188,6 +198,15 @@ impl<'a> ConfigurationControl<'a> {
                 values.entry(key.clone()).or_insert(None);
             }
         }
+        let mut together: BTreeMap<String, String> =
+            self.control.image.configs.resource(resource).map(|kept| (**kept).clone()).unwrap_or_default();
+        for (key, value) in &values {
+            match value {
+                Some(value) => together.insert(key.clone(), value.clone()),
+                None => together.remove(key),
+            };
+        }
+        self.schema.validate_together(resource, &together).map_err(ConfigError::Refused)?;
         Ok(values)
     }
 

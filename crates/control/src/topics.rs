@@ -228,6 +228,8 @@ impl ReplicationControl<'_> {
                 if keys.insert(key) { Ok(()) } else { Err(ConfigRefusal::NamedTwice { key: key.clone() }) };
             known.and(once).map_err(TopicError::Config)?;
         }
+        let together = topic.configs.iter().cloned().collect();
+        schema.validate_together(&resource, &together).map_err(TopicError::Config)?;
         let room = RECORDS_PER_REQUEST_MAX.saturating_sub(draft.records.len() + 1 + topic.configs.len());
         let partitions = self.new_partitions(topic, placer, room)?;
         let replication_factor = partitions.first().map_or(0, |partition| partition.replicas.len());

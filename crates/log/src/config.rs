@@ -147,6 +147,9 @@ fn did_you_mean(nearest: Option<&'static str>) -> String {
     nearest.map(|name| format!(", did you mean {name}?")).unwrap_or_default()
 }
 
+/// Kafka's hidden setting for its own tests, which may be smaller than `segment.bytes`, and wins over it.
+const INTERNAL_SEGMENT_BYTES: &str = "internal.segment.bytes";
+
 impl ConfigError {
     /// The most characters of a foreign text that an error repeats.
     pub const TEXT_LEN_MAX: usize = 256;
@@ -219,13 +222,60 @@ impl LogConfig {
         base: &Self,
         overrides: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ConfigError> {
-        let mut config = base.clone();
-        for (name, value) in overrides {
-            let def = TopicConfigDef::find(name).ok_or_else(|| ConfigError::unknown(name))?;
-            def.set(&mut config, value).map_err(|e| ConfigError::refused(e, def.name, value, def))?;
+        match Self::from_kept_overrides(base, overrides) {
+            (config, errors) if errors.is_empty() => Ok(config),
+            (config, errors) => errors.into_iter().next().map_or(Ok(config), Err),
         }
-        config.validate()?;
-        Ok(config)
+    }
+
+    /// As [`from_overrides`](Self::from_overrides), for settings that are in force already: what does not read is left
+    /// out, and both compaction lags where they contradict one another, but nothing else. Returns what was left out, too.
+    pub fn from_kept_overrides<'a>(
+        base: &Self,
+        overrides: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> (Self, Vec<ConfigError>) {
+        let (mut config, mut errors) = (base.clone(), Vec::new());
+        let mut internal_segment_bytes = None;
+        for (name, value) in overrides {
+            let set = match TopicConfigDef::find(name) {
+                Some(def) => {
+                    def.set(&mut config, value).map_err(|e| ConfigError::refused(e, def.name, value, def))
+                }
+                None if name == INTERNAL_SEGMENT_BYTES => {
+                    let bytes = value.trim().parse::<i32>().ok().and_then(|bytes| u32::try_from(bytes).ok());
+                    internal_segment_bytes = bytes.filter(|bytes| *bytes > 0);
+                    Ok(())
+                }
+                None => Err(ConfigError::unknown(name)),
+            };
+            errors.extend(set.err());
+        }
+        config.segment_bytes = internal_segment_bytes.unwrap_or(config.segment_bytes);
+        config.settle_lags(base, &mut errors);
+        (config, errors)
+    }
+
+    /// Checks one setting of a topic by itself.
+    ///
+    /// # Errors
+    /// [`ConfigError`]. A setting that is unknown here is none: others judge of its name.
+    pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
+        match TopicConfigDef::find(name) {
+            None => Ok(()),
+            Some(def) => {
+                let set = def.set(&mut Self::default(), value);
+                set.map_err(|e| ConfigError::refused(e, def.name, value, def))
+            }
+        }
+    }
+
+    /// Where the lags contradict one another, those of `base` hold.
+    fn settle_lags(&mut self, base: &Self, errors: &mut Vec<ConfigError>) {
+        if let Err(error) = self.validate() {
+            errors.push(error);
+            self.min_compaction_lag_ms = base.min_compaction_lag_ms;
+            self.max_compaction_lag_ms = base.max_compaction_lag_ms;
+        }
     }
 
     /// The defaults of a broker: of each setting, the first of its [`TopicConfigDef::broker_synonyms`] that
@@ -234,15 +284,25 @@ impl LogConfig {
     /// # Errors
     /// The first [`ConfigError`], with the broker's name for the setting.
     pub fn from_broker_properties(properties: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let mut config = Self::default();
+        match Self::from_kept_broker_properties(properties) {
+            (config, errors) if errors.is_empty() => Ok(config),
+            (config, errors) => errors.into_iter().next().map_or(Ok(config), Err),
+        }
+    }
+
+    /// As [`from_broker_properties`](Self::from_broker_properties), for properties that are in force already: as
+    /// [`from_kept_overrides`](Self::from_kept_overrides).
+    #[must_use]
+    pub fn from_kept_broker_properties(properties: &BTreeMap<String, String>) -> (Self, Vec<ConfigError>) {
+        let (mut config, mut errors) = (Self::default(), Vec::new());
         for def in definitions() {
             let given = |synonym: &'static BrokerSynonym| Some((synonym, properties.get(synonym.name)?));
             let Some((synonym, value)) = def.broker_synonyms.iter().find_map(given) else { continue };
-            def.set_scaled(&mut config, value, synonym.millis)
-                .map_err(|e| ConfigError::refused(e, synonym.name, value, def))?;
+            let set = def.set_scaled(&mut config, value, synonym.millis);
+            errors.extend(set.map_err(|e| ConfigError::refused(e, synonym.name, value, def)).err());
         }
-        config.validate()?;
-        Ok(config)
+        config.settle_lags(&Self::default(), &mut errors);
+        (config, errors)
     }
 
     /// The rules that involve more than one setting.

@@ -276,3 +276,35 @@ fn broker_names_are_kafkas() {
         assert_eq!(name(none), None);
     }
 }
+
+/// One setting that does not read took all others of its topic with it, and the defaults deleted what was to be kept.
+#[test]
+fn what_is_in_force_and_does_not_read_leaves_the_rest_alone() {
+    let base = LogConfig { max_compaction_lag_ms: 7, ..LogConfig::default() };
+    let kept = [
+        ("cleanup.policy", "compact,"),
+        ("internal.segment.bytes", "1000"),
+        ("max.compaction.lag.ms", "5"),
+        ("min.compaction.lag.ms", "10"),
+        ("no.such.setting", "1"),
+        ("retention.ms", "-1"),
+        ("segment.bytes", "2000000"),
+    ];
+    let (config, errors) = LogConfig::from_kept_overrides(&base, kept);
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    let expected = LogConfig { retention_ms: None, segment_bytes: 1000, ..base.clone() };
+    assert_eq!(config, expected);
+    assert!(LogConfig::from_overrides(&base, kept).is_err());
+    let properties = [("log.retention.ms", "-1"), ("log.cleanup.policy", "x")];
+    let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let (config, errors) = LogConfig::from_kept_broker_properties(&properties);
+    assert_eq!((config.retention_ms, errors.len()), (None, 1));
+}
+
+#[test]
+fn commas_with_nothing_between_them_throttle_nothing() {
+    for text in ["", ",", "0:1,", "*"] {
+        assert_eq!(LogConfig::check("leader.replication.throttled.replicas", text), Ok(()), "{text:?}");
+    }
+    assert!(LogConfig::check("cleanup.policy", ",").is_err());
+}

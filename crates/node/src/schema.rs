@@ -1,9 +1,12 @@
 //! The table of settings, as the controller checks changes against it.
 
+use std::collections::BTreeMap;
+
 use klamm_config::{
     BrokerLayers, DynamicError, Kind, ServerSettings, Table, check_dynamic_server, check_group, check_topic,
 };
 use klamm_control::{ConfigRefusal, ConfigSchema};
+use klamm_log::{ConfigError, LogConfig};
 use klamm_metadata::ConfigResource;
 
 /// Checks changes of settings against the table of [`klamm_config`].
@@ -46,7 +49,40 @@ impl ConfigSchema for TableSchema {
                 let allowed = format!("it must be {}", bad.allowed);
                 ConfigRefusal::BadValue { key: key.to_owned(), value: bad.value, allowed }
             }
-        })
+        })?;
+        match resource {
+            ConfigResource::Topic(_) => {
+                LogConfig::check(key, value).map_err(|error| by_log(key, value, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A minimum of the compaction lag must not be past the maximum. The topic's own hold, or the defaults of the node.
+    fn validate_together(
+        &self,
+        resource: &ConfigResource,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<(), ConfigRefusal> {
+        let (min, max) = match resource {
+            ConfigResource::Topic(_) => ("min.compaction.lag.ms", "max.compaction.lag.ms"),
+            ConfigResource::Broker(_) | ConfigResource::BrokerDefault => {
+                ("log.cleaner.min.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms")
+            }
+            ConfigResource::Group(_) | ConfigResource::ClientMetrics(_) => return Ok(()),
+        };
+        if !settings.contains_key(min) && !settings.contains_key(max) {
+            return Ok(());
+        }
+        let value = |key: &str| settings.get(key).cloned().or_else(|| self.default_value(resource, key));
+        let number = |text: &String| text.trim().parse::<i64>().ok();
+        match (value(min), value(max)) {
+            (Some(least), Some(most)) if number(&least) > number(&most) => {
+                let allowed = format!("it must be at most {max} ({most})");
+                Err(ConfigRefusal::BadValue { key: min.to_owned(), value: least, allowed })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn is_list(&self, resource: &ConfigResource, key: &str) -> bool {
@@ -63,6 +99,15 @@ impl ConfigSchema for TableSchema {
             Table::Group | Table::ClientMetrics => setting.default.map(str::to_owned),
         }
     }
+}
+
+/// The log has the last word on what its settings may be: what it does not read would have no effect.
+fn by_log(key: &str, value: &str, error: ConfigError) -> ConfigRefusal {
+    let (value, allowed) = match error {
+        ConfigError::InvalidValue { value, allowed, .. } => (value, format!("it must be {allowed}")),
+        other => (value.to_owned(), other.to_string()),
+    };
+    ConfigRefusal::BadValue { key: key.to_owned(), value, allowed }
 }
 
 #[cfg(test)]
@@ -92,6 +137,40 @@ mod tests {
             Err(ConfigRefusal::BadValue { .. })
         ));
         assert!(schema.is_list(&topic(), "cleanup.policy") && !schema.is_list(&topic(), "retention.ms"));
+    }
+
+    #[test]
+    fn what_the_log_would_not_read_is_refused() {
+        let schema = TableSchema::new(Arc::default());
+        for value in [",", "compact,", "delete,,compact"] {
+            let refused = schema.validate(&topic(), "cleanup.policy", value);
+            assert!(matches!(refused, Err(ConfigRefusal::BadValue { .. })), "{value:?}");
+        }
+        for value in ["", ",", "0:1,", "*"] {
+            assert_eq!(schema.validate(&topic(), "leader.replication.throttled.replicas", value), Ok(()));
+        }
+        assert_eq!(schema.validate(&topic(), "internal.segment.bytes", "1000"), Ok(()));
+    }
+
+    #[test]
+    fn compaction_lags_must_not_contradict_one_another() {
+        let mut settings = ServerSettings::default();
+        settings.set("log.cleaner.max.compaction.lag.ms", "100").unwrap();
+        let schema = TableSchema::new(Arc::new(settings));
+        let check = |resource: &ConfigResource, given: &[(&str, &str)]| {
+            let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            schema.validate_together(resource, &given.collect())
+        };
+        let (min, max) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
+        assert_eq!(check(&topic(), &[(min, "5"), (max, "5"), ("retention.ms", "1")]), Ok(()));
+        let refused = check(&topic(), &[(min, "10"), (max, "5")]);
+        let allowed = "it must be at most max.compaction.lag.ms (5)".to_owned();
+        let bad = ConfigRefusal::BadValue { key: min.to_owned(), value: "10".to_owned(), allowed };
+        assert_eq!(refused, Err(bad));
+        assert!(check(&topic(), &[(min, "101")]).is_err(), "past the default of the node");
+        assert_eq!(check(&topic(), &[(min, "100")]), Ok(()));
+        let of_broker = "log.cleaner.min.compaction.lag.ms";
+        assert!(check(&ConfigResource::BrokerDefault, &[(of_broker, "101")]).is_err());
     }
 
     #[test]

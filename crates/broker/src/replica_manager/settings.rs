@@ -12,8 +12,8 @@ use super::ReplicaManager;
 
 impl ReplicaManager {
     /// What topics have that set nothing themselves: the broker's properties, those of all brokers in the metadata, then
-    /// its own there. Settings that do not read were refused when they were made; should one be there still, the
-    /// broker's own hold.
+    /// its own there. Settings that do not read were refused when they were made; should one be there still, it
+    /// alone is left out.
     pub(super) fn topic_defaults(&self, image: &MetadataImage) -> LogConfig {
         let mut properties = self.config.properties.clone();
         for resource in [ConfigResource::BrokerDefault, ConfigResource::Broker(self.config.node_id)] {
@@ -21,13 +21,15 @@ impl ReplicaManager {
                 properties.extend(kept.iter().map(|(name, value)| (name.clone(), value.clone())));
             }
         }
-        LogConfig::from_broker_properties(&properties).unwrap_or_else(|error| {
-            tracing::error!(%error, "the settings of this broker in the metadata are not used");
-            LogConfig::from_broker_properties(&self.config.properties).unwrap_or_default()
-        })
+        let (config, errors) = LogConfig::from_kept_broker_properties(&properties);
+        for error in errors {
+            tracing::error!(%error, "a setting of this broker in the metadata is not used");
+        }
+        config
     }
 
-    /// The settings of `topic` on top of `defaults`.
+    /// The settings of `topic` on top of `defaults`. What does not read is left out, and nothing else: with the rest gone,
+    /// retention could delete what the topic is told to keep.
     pub(super) fn log_config(
         image: &MetadataImage,
         topic: &TopicName,
@@ -36,10 +38,10 @@ impl ReplicaManager {
         let none = Arc::new(BTreeMap::new());
         let own = image.configs.resource(&ConfigResource::Topic(topic.clone())).unwrap_or(&none);
         let overrides = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let config = LogConfig::from_overrides(defaults, overrides).unwrap_or_else(|error| {
-            tracing::error!(%topic, %error, "the settings of the topic are not used");
-            defaults.clone()
-        });
+        let (config, errors) = LogConfig::from_kept_overrides(defaults, overrides);
+        for error in errors {
+            tracing::error!(%topic, %error, "a setting of the topic is not used");
+        }
         Arc::new(config)
     }
 

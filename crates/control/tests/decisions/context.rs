@@ -25,6 +25,21 @@ impl ConfigSchema for Schema {
         }
     }
 
+    fn validate_together(
+        &self,
+        _: &ConfigResource,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<(), ConfigRefusal> {
+        match settings.get("retention.ms") {
+            // As good as any rule between two settings.
+            Some(value) if value == "0" && settings.contains_key(MIN_INSYNC_REPLICAS) => {
+                let allowed = "something to keep".to_owned();
+                Err(ConfigRefusal::BadValue { key: "retention.ms".to_owned(), value: value.clone(), allowed })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn is_list(&self, _: &ConfigResource, key: &str) -> bool {
         key == "cleanup.policy"
     }

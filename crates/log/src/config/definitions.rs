@@ -262,7 +262,9 @@ fn throttled_replicas(text: &str) -> Result<ThrottledReplicas, Refusal> {
         let (partition, broker) = part.split_once(':')?;
         Some((PartitionId(number(partition)?), BrokerId(number(broker)?)))
     };
-    match list(text)?.as_slice() {
+    // Commas with nothing between them are Kafka's, too.
+    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    match parts.as_slice() {
         [] => Ok(ThrottledReplicas::None),
         ["*"] => Ok(ThrottledReplicas::All),
         parts => {
