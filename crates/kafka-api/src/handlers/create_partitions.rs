@@ -10,6 +10,7 @@ use klamm_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use klamm_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use klamm_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use klamm_protocol::{ErrorCode, VersionRange};
+use klamm_types::TopicName;
 
 use crate::cluster::{Cluster, timeout};
 use crate::context::RequestContext;
@@ -61,7 +62,10 @@ async fn create(
         match named.remove(&topic.name) {
             // A name that is there twice has one result.
             None => {}
-            Some(1) => topics.push(grow_topic(topic)),
+            Some(1) => match check_assignments(cluster, &topic) {
+                Ok(()) => topics.push(grow_topic(topic)),
+                Err(refused) => results.push(result(topic.name, Err(refused))),
+            },
             Some(_) => {
                 let refused = Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.");
                 results.push(result(topic.name, Err(refused)));
@@ -87,6 +91,25 @@ async fn create(
         }
     }
     results
+}
+
+/// An empty list of assignments is not the same as none, and the controller is not told them apart. Whether the topic
+/// exists, and can grow to that count, it judges better.
+fn check_assignments(cluster: &Cluster, topic: &CreatePartitionsTopic) -> Result<(), Refused> {
+    let image = cluster.metadata.image();
+    let known = TopicName::new(&topic.name).ok().and_then(|name| image.topics.topic_by_name(&name));
+    let present =
+        known.map_or(i32::MAX, |known| i32::try_from(known.partitions().count()).unwrap_or(i32::MAX));
+    match &topic.assignments {
+        Some(assignments) if assignments.is_empty() && topic.count > present => {
+            let added = topic.count - present;
+            let message = format!(
+                "Attempted to add {added} additional partition(s), but only 0 assignment(s) were specified."
+            );
+            Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn grow_topic(topic: CreatePartitionsTopic) -> GrowTopic {
@@ -160,6 +183,21 @@ mod tests {
         let [Change::CreatePartitions(change)] = &bed.changes()[..] else { panic!("one change") };
         let replicas: Vec<_> = change.topics[0].assignments.iter().map(|a| a.replicas.clone()).collect();
         assert_eq!(replicas, [[1, 2], [2, 1]]);
+    }
+
+    #[test]
+    fn an_empty_list_of_assignments_is_not_none() {
+        let bed = Bed::with_brokers(&[(1, false)]);
+        bed.learn(&crate::fixture::topic(1, "a", &[&[1], &[1]]));
+        bed.reply(Ok(outcome(&[ErrorCode::InvalidPartitions])));
+        let empty = |count| CreatePartitionsTopic { assignments: Some(Vec::new()), ..grow("a", count) };
+        let refused = &ask(&bed, vec![empty(5)])[0];
+        assert_eq!(refused.error_code, ErrorCode::InvalidReplicaAssignment.code());
+        let message = "Attempted to add 3 additional partition(s), but only 0 assignment(s) were specified.";
+        assert_eq!(refused.error_message.as_deref(), Some(message));
+        assert!(bed.changes().is_empty());
+        // That it cannot shrink says more.
+        assert_eq!(ask(&bed, vec![empty(2)])[0].error_code, ErrorCode::InvalidPartitions.code());
     }
 
     #[test]

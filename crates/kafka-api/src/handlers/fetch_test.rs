@@ -158,6 +158,24 @@ async fn unknown_topics_have_codes_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_nobody_knows_does_not_end_the_wait_for_others() {
+    let bed = DataBed::new().await;
+    let waiting = |partitions| FetchRequest { max_wait_ms: 60_000, ..request(partitions) };
+    // Nothing else to wait for.
+    let alone = ask(&bed, LATEST, waiting(vec![wanted(3, 0)])).await;
+    assert_eq!(code(&answers(&alone)[0]), ErrorCode::UnknownTopicOrPartition);
+    let handler = FetchHandler::new(bed.plane.clone());
+    let asked = waiting(vec![wanted(3, 0), wanted(0, 0)]);
+    let mut answer = Box::pin(outcome(handler.handle(context::<FetchRequest>(LATEST), asked)));
+    assert!((&mut answer).now_or_never().is_none(), "it waits for records");
+    append(&bed, 0, &["a"]).await;
+    let response = in_memory(answer.await);
+    let codes: Vec<_> = answers(&response).iter().map(code).collect();
+    assert_eq!(codes, [ErrorCode::UnknownTopicOrPartition, ErrorCode::None]);
+    assert_eq!(offsets(&answers(&response)[1]), [0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_request_is_answered_at_once() {
     let bed = DataBed::new().await;
     let asked = FetchRequest { max_wait_ms: i32::MAX, min_bytes: i32::MAX, ..FetchRequest::default() };

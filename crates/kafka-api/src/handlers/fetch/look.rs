@@ -61,6 +61,12 @@ pub(super) struct Target {
     found: Result<PartitionHandle, ErrorCode>,
 }
 
+impl Target {
+    fn is_unknown(&self) -> bool {
+        matches!(self.found, Err(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId))
+    }
+}
+
 /// What one look found, in the order of the wishes.
 pub(super) struct Found {
     pub(super) partitions: Vec<(PartitionData, Option<LogSlice>)>,
@@ -97,7 +103,7 @@ impl Search {
     /// Looks once at every partition. Finds where records lie, and does not read them.
     pub(super) fn look(&self) -> Found {
         let mut partitions = Vec::with_capacity(self.wishes.len());
-        let (mut bytes, mut is_final) = (0, self.wishes.is_empty());
+        let (mut bytes, mut is_final) = (0, self.targets.iter().all(Target::is_unknown));
         for ((key, wish), target) in self.wishes.iter().zip(&self.targets) {
             let room = Room { bytes_left: self.limits.bytes_max.saturating_sub(bytes), is_first: bytes == 0 };
             let outcome = match &target.found {
@@ -106,7 +112,8 @@ impl Search {
             };
             let (data, slice) = &outcome;
             bytes = bytes.saturating_add(slice.as_ref().map_or(0, LogSlice::len));
-            is_final |= data.error_code != ErrorCode::None as i16
+            // One that nobody knows, as when it was deleted, does not end the wait for the others.
+            is_final |= (data.error_code != ErrorCode::None as i16 && !target.is_unknown())
                 || data.diverging_epoch != EpochEndOffset::default()
                 || data.preferred_read_replica >= 0;
             partitions.push(outcome);
