@@ -53,6 +53,17 @@ pub(crate) fn open_files(pids: &[u32]) -> anyhow::Result<usize> {
     pids.iter().map(|pid| Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())).sum()
 }
 
+/// What the kernel still has to write to disks, in MiB.
+pub(crate) fn unwritten_mib() -> anyhow::Result<f64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let mut kib = 0.0;
+    for name in ["Dirty:", "Writeback:"] {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
+        kib += line.trim().trim_end_matches(" kB").parse::<f64>().with_context(|| line.to_owned())?;
+    }
+    Ok(kib / 1024.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

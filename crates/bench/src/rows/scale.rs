@@ -19,6 +19,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const LED_TIME_MAX: Duration = Duration::from_secs(120);
 /// A system that uses less than this share of a core has done what it was asked for.
 const AT_REST: f64 = 0.25;
+/// So much that waits to be written to the disk does not matter.
+const UNWRITTEN_MIB_MAX: f64 = 100.0;
 const REST_WATCHED: Duration = Duration::from_millis(400);
 const REST_TIME_MAX: Duration = Duration::from_secs(120);
 const START_TIME_MAX: Duration = Duration::from_secs(300);
@@ -59,7 +61,8 @@ async fn create(side: &Side, names: &[String], replicas: i16) -> anyhow::Result<
     Ok((per_second, start.elapsed().as_secs_f64() * 1000.0))
 }
 
-/// Waits until both systems have done what they still had to do in the background, as both share the machine.
+/// Waits until both systems have done what they still had to do in the background, and the kernel what it had to write:
+/// both share the machine and its disk.
 async fn at_rest(run: &mut Run<'_>) -> anyhow::Result<()> {
     let mut pids = Vec::new();
     for system in SYSTEMS {
@@ -69,7 +72,8 @@ async fn at_rest(run: &mut Run<'_>) -> anyhow::Result<()> {
     loop {
         let before = machine::cpu_of(&pids)?;
         sleep(REST_WATCHED).await;
-        if machine::cpu_of(&pids)? - before < AT_REST * REST_WATCHED.as_secs_f64() {
+        let is_idle = machine::cpu_of(&pids)? - before < AT_REST * REST_WATCHED.as_secs_f64();
+        if is_idle && machine::unwritten_mib()? < UNWRITTEN_MIB_MAX {
             return Ok(());
         }
         ensure!(start.elapsed() < REST_TIME_MAX, "somebody is still busy after {REST_TIME_MAX:?}");

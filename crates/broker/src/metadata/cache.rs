@@ -231,7 +231,7 @@ mod tests {
         let fenced = BrokerChanged { fenced: Some(true), ..BrokerChanged::of(&registration(7)) };
         let left = cache();
         apply(&left, &MetadataRecord::BrokerChanged(leaving));
-        apply(&left, &MetadataRecord::BrokerChanged(fenced.clone()));
+        apply(&left, &MetadataRecord::BrokerChanged(fenced));
         assert!(left.lately_dead().is_empty());
         let back = cache();
         apply(&back, &MetadataRecord::BrokerChanged(fenced));
