@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use klamm_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use klamm_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use klamm_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -12,7 +13,7 @@ use klamm_protocol::messages::{
     DeleteRecordsRequest, FetchRequest, FetchResponse, ListOffsetsRequest, MetadataRequest,
     OffsetForLeaderEpochRequest, ProduceRequest, ProduceResponse,
 };
-use klamm_protocol::{ErrorCode, Uuid};
+use klamm_protocol::{ApiKey, ApiRequest, ErrorCode, Uuid, Writer};
 use tokio::time::Instant;
 
 use crate::bed::{Bed, batch, fetch, produce};
@@ -24,6 +25,7 @@ const FETCH: i16 = 12;
 pub(crate) async fn send_all(bed: &mut Bed) {
     w22_topic_ids(bed).await;
     w23_partitions(bed).await;
+    w24_millions(bed).await;
     w25_empty(bed).await;
     w26_acks(bed).await;
     w27_limits(bed).await;
@@ -89,6 +91,30 @@ async fn w23_partitions(bed: &mut Bed) {
     twice.topics[0].partitions.push(again);
     let answer = bed.answered("W23 Fetch twice", FETCH, &twice).await;
     bed.expect("W23 Fetch twice", &fetch_codes(&answer), ErrorCode::None);
+}
+
+/// Refused before they are decoded in full: a request of some megabytes must not take hundreds of them.
+async fn w24_millions(bed: &mut Bed) {
+    const MANY: usize = 1_000_000;
+    let topic = MetadataRequestTopic { name: Some("t".to_owned()), ..MetadataRequestTopic::default() };
+    let request = MetadataRequest { topics: Some(vec![topic; MANY]), ..MetadataRequest::default() };
+    bed.refused("W24 Metadata", ApiKey::Metadata, 9, &body(&request, 9)).await;
+    let mut request = fetch("t", 0, 0);
+    let partition = request.topics[0].partitions[0].clone();
+    request.topics[0].partitions = vec![partition; MANY];
+    bed.refused("W24 Fetch", ApiKey::Fetch, FETCH, &body(&request, FETCH)).await;
+    let mut request = produce("t", 0, Bytes::new());
+    let partition = request.topic_data[0].partition_data[0].clone();
+    request.topic_data[0].partition_data = vec![partition; MANY];
+    bed.refused("W24 Produce", ApiKey::Produce, PRODUCE, &body(&request, PRODUCE)).await;
+    let request = list_offsets(&vec![0; MANY], -1);
+    bed.refused("W24 ListOffsets", ApiKey::ListOffsets, 7, &body(&request, 7)).await;
+}
+
+fn body<R: ApiRequest>(request: &R, version: i16) -> Vec<u8> {
+    let mut writer = Writer::new();
+    request.encode(version, &mut writer).unwrap();
+    writer.finish().unwrap().into_bytes().unwrap().to_vec()
 }
 
 fn list_offsets(partitions: &[i32], timestamp: i64) -> ListOffsetsRequest {

@@ -103,8 +103,8 @@ impl LogManager {
         offset: impl Fn(&Log) -> Option<Offset>,
     ) -> Result<(), LogError> {
         managed.dir.replace_offsets(kind, |stored| {
-            // Listed here, under the checkpoint's lock: who deletes a log takes it off the list and then comes for
-            // this lock, so that a log made again never inherits what is written now.
+            // Listed here, under the checkpoint's lock: who makes a log again after it was taken off the list comes for
+            // this lock first, so that it never inherits what is written now.
             let logs = self.logs_in(&managed.dir);
             let known = logs.iter().filter_map(|log| Some((log.partition().clone(), offset(log)?)));
             let unopened = managed.unopened.iter().filter_map(|p| Some((p.clone(), *stored.0.get(p)?)));

@@ -276,11 +276,15 @@ impl Run {
                 self.node.take().unwrap().close()?;
                 self.note_all_durable();
                 self.open()?;
-                // Those without a batch may be forgotten.
+                // Those without a batch may be forgotten, or be older than the last of them was.
                 let told = self.log().leader_epochs();
-                let durable = &self.promise.durable_epochs;
-                let is_told = |epoch: &(i32, i64)| told.entries().iter().any(|e| e.epoch.0 == epoch.0);
-                self.promise.log.epochs.retain(|epoch| durable.contains(epoch) || is_told(epoch));
+                let told: Vec<_> = told.entries().iter().map(|e| (e.epoch.0, e.start_offset.0)).collect();
+                let durable = self.promise.durable_epochs.iter();
+                let lost: Vec<_> = durable
+                    .filter(|epoch| epoch.1 >= self.promise.log.start && !told.contains(epoch))
+                    .collect();
+                assert!(lost.is_empty(), "{lost:?} of {told:?}");
+                self.promise.log.epochs = told;
             }
         }
         Ok(())
