@@ -46,7 +46,10 @@ impl Admin for AdminService {
         let timeout = timeout_of(message.timeout_ms);
         let change = message.change.ok_or_else(|| Status::invalid_argument("the request names no change"))?;
         if items(&change) > ITEMS_MAX {
-            return Err(Status::invalid_argument(format!("a request may have {ITEMS_MAX} items")));
+            let message = format!("a request may have {ITEMS_MAX} items");
+            let refusal = super::refusal::refusal(klamm_control::Refusal::PolicyViolation, message);
+            let outcome = Some(Outcome::Refusal(refusal));
+            return Ok(Response::new(pb::SubmitResponse { applied: None, outcome }));
         }
         if let Change::UpdateFeatures(update) = &change
             && let Some(refusal) = feature_support::unsupported(&self.parts, &update.updates).await
