@@ -113,7 +113,7 @@ async fn w24_millions(bed: &mut Bed) {
 
 fn body<R: ApiRequest>(request: &R, version: i16) -> Vec<u8> {
     let mut writer = Writer::new();
-    request.encode(version, &mut writer).unwrap();
+    request.encode_into(version, &mut writer).unwrap();
     writer.finish().unwrap().into_bytes().unwrap().to_vec()
 }
 
