@@ -16,7 +16,7 @@ mod definitions;
 use definitions::Refusal;
 pub use definitions::{BrokerSynonym, ConfigKind, TopicConfigDef, definitions};
 
-/// The settings of one topic. [`Default`] gives Kafka's defaults; [`from_overrides`](Self::from_overrides) checks.
+/// The settings of one topic. [`Default`] gives Kafka's defaults; [`check`](Self::check) tells what may be set.
 ///
 /// Durations are in milliseconds, sizes in bytes. `i64::MAX` as a duration means "never".
 #[derive(Clone, Debug, PartialEq)]
@@ -214,23 +214,10 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
-    /// The settings `base` with a topic's own on top; of a name that is given twice, the last value holds.
-    ///
-    /// # Errors
-    /// The first [`ConfigError`]; the topic then keeps the settings it has.
+    /// The settings `base` with a topic's own on top; of a name that is given twice, the last value holds. What does not
+    /// read is left out, and both compaction lags where they contradict one another, but nothing else. Returns what was
+    /// left out, too: it was refused when it was set, or should have been.
     pub fn from_overrides<'a>(
-        base: &Self,
-        overrides: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, ConfigError> {
-        match Self::from_kept_overrides(base, overrides) {
-            (config, errors) if errors.is_empty() => Ok(config),
-            (config, errors) => errors.into_iter().next().map_or(Ok(config), Err),
-        }
-    }
-
-    /// As [`from_overrides`](Self::from_overrides), for settings that are in force already: what does not read is left
-    /// out, and both compaction lags where they contradict one another, but nothing else. Returns what was left out, too.
-    pub fn from_kept_overrides<'a>(
         base: &Self,
         overrides: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> (Self, Vec<ConfigError>) {
@@ -260,13 +247,23 @@ impl LogConfig {
     /// # Errors
     /// [`ConfigError`]. A setting that is unknown here is none: others judge of its name.
     pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
-        match TopicConfigDef::find(name) {
-            None => Ok(()),
-            Some(def) => {
-                let set = def.set(&mut Self::default(), value);
-                set.map_err(|e| ConfigError::refused(e, def.name, value, def))
+        let Some(def) = TopicConfigDef::find(name) else { return Ok(()) };
+        let set = def.set(&mut Self::default(), value);
+        set.map_err(|e| ConfigError::refused(e, def.name, value, def))
+    }
+
+    /// Checks one property of a broker by itself, if it gives topics a default.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check_broker_property(name: &str, value: &str) -> Result<(), ConfigError> {
+        for def in definitions() {
+            for synonym in def.broker_synonyms.iter().filter(|synonym| synonym.name == name) {
+                let set = def.set_scaled(&mut Self::default(), value, synonym.millis);
+                set.map_err(|e| ConfigError::refused(e, synonym.name, value, def))?;
             }
         }
+        Ok(())
     }
 
     /// Where the lags contradict one another, those of `base` hold.
@@ -284,14 +281,12 @@ impl LogConfig {
     /// # Errors
     /// The first [`ConfigError`], with the broker's name for the setting.
     pub fn from_broker_properties(properties: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        match Self::from_kept_broker_properties(properties) {
-            (config, errors) if errors.is_empty() => Ok(config),
-            (config, errors) => errors.into_iter().next().map_or(Ok(config), Err),
-        }
+        let (config, errors) = Self::from_kept_broker_properties(properties);
+        errors.into_iter().next().map_or(Ok(config), Err)
     }
 
-    /// As [`from_broker_properties`](Self::from_broker_properties), for properties that are in force already: as
-    /// [`from_kept_overrides`](Self::from_kept_overrides).
+    /// As [`from_broker_properties`](Self::from_broker_properties), for properties that are in force already: what
+    /// does not read is left out, as by [`from_overrides`](Self::from_overrides).
     #[must_use]
     pub fn from_kept_broker_properties(properties: &BTreeMap<String, String>) -> (Self, Vec<ConfigError>) {
         let (mut config, mut errors) = (Self::default(), Vec::new());

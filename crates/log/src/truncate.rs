@@ -147,7 +147,7 @@ impl Log {
     /// wrote nothing would come back after a crash and stand in the way of what other leaders write there. Epochs that
     /// no file tells of need none to be forgotten.
     fn cut_epochs(&self, end: Offset) -> Result<(), LogError> {
-        let running = self.flush.exclude();
+        let _running = self.flush.exclude();
         let mut epochs = self.leader_epochs();
         if !epochs.truncate_from_end(end) {
             return Ok(());
@@ -159,7 +159,6 @@ impl Log {
             self.flush.set_stored_epoch(&epochs);
         }
         *self.epochs.write().unwrap_or_else(PoisonError::into_inner) = epochs;
-        drop(running);
         Ok(())
     }
 

@@ -50,12 +50,14 @@ impl ConfigSchema for TableSchema {
                 ConfigRefusal::BadValue { key: key.to_owned(), value: bad.value, allowed }
             }
         })?;
-        match resource {
-            ConfigResource::Topic(_) => {
-                LogConfig::check(key, value).map_err(|error| by_log(key, value, error))
+        let read = match resource {
+            ConfigResource::Topic(_) => LogConfig::check(key, value),
+            ConfigResource::Broker(_) | ConfigResource::BrokerDefault => {
+                LogConfig::check_broker_property(key, value)
             }
-            _ => Ok(()),
-        }
+            ConfigResource::Group(_) | ConfigResource::ClientMetrics(_) => Ok(()),
+        };
+        read.map_err(|error| by_log(key, value, error))
     }
 
     /// A minimum of the compaction lag must not be past the maximum. The topic's own hold, or the defaults of the node.
@@ -145,6 +147,8 @@ mod tests {
         for value in [",", "compact,", "delete,,compact"] {
             let refused = schema.validate(&topic(), "cleanup.policy", value);
             assert!(matches!(refused, Err(ConfigRefusal::BadValue { .. })), "{value:?}");
+            let refused = schema.validate(&ConfigResource::BrokerDefault, "log.cleanup.policy", value);
+            assert!(matches!(refused, Err(ConfigRefusal::BadValue { .. })), "{value:?} for all");
         }
         for value in ["", ",", "0:1,", "*"] {
             assert_eq!(schema.validate(&topic(), "leader.replication.throttled.replicas", value), Ok(()));

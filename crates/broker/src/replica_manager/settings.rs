@@ -38,7 +38,7 @@ impl ReplicaManager {
         let none = Arc::new(BTreeMap::new());
         let own = image.configs.resource(&ConfigResource::Topic(topic.clone())).unwrap_or(&none);
         let overrides = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let (config, errors) = LogConfig::from_kept_overrides(defaults, overrides);
+        let (config, errors) = LogConfig::from_overrides(defaults, overrides);
         for error in errors {
             tracing::error!(%topic, %error, "a setting of the topic is not used");
         }
