@@ -17,8 +17,8 @@ use crate::session::{FormatArgs, runtime};
 
 /// How many batches are made for each partition, to be sent again and again.
 const BATCHES_EACH: usize = 4;
-/// How many keys there are.
-const KEYS: u64 = 1_000_000;
+/// How many keys there are: so many that each of any number of partitions has some.
+const KEYS: u64 = 1 << 40;
 
 /// What to send, and how fast.
 #[derive(Debug, clap::Args)]
