@@ -8,6 +8,7 @@ mod cache;
 mod feed;
 mod lately_dead;
 mod loader;
+mod marks;
 mod publisher;
 mod suspects;
 

@@ -1,6 +1,5 @@
 //! What 100,000 partitions cost: `cargo bench -p klamm-control`.
 
-use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use divan::Bencher;
@@ -22,14 +21,6 @@ struct NoSettings;
 
 impl ConfigSchema for NoSettings {
     fn validate(&self, _: &ConfigResource, _: &str, _: &str) -> Result<(), ConfigRefusal> {
-        Ok(())
-    }
-
-    fn validate_together(
-        &self,
-        _: &ConfigResource,
-        _: &BTreeMap<String, String>,
-    ) -> Result<(), ConfigRefusal> {
         Ok(())
     }
 

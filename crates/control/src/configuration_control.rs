@@ -21,15 +21,18 @@ pub trait ConfigSchema {
     /// [`ConfigRefusal`] if there is no such setting, or it cannot have that value.
     fn validate(&self, resource: &ConfigResource, key: &str, value: &str) -> Result<(), ConfigRefusal>;
 
-    /// Checks what the settings of `resource` come to together, each of which has been found good alone.
+    /// Checks what the settings of a resource come to together, each of which has been found good alone. Where there are
+    /// no rules between settings, all is well.
     ///
     /// # Errors
     /// [`ConfigRefusal`] if one contradicts another.
     fn validate_together(
         &self,
-        resource: &ConfigResource,
-        settings: &BTreeMap<String, String>,
-    ) -> Result<(), ConfigRefusal>;
+        _resource: &ConfigResource,
+        _settings: &BTreeMap<String, String>,
+    ) -> Result<(), ConfigRefusal> {
+        Ok(())
+    }
 
     /// Whether the setting is a list, separated by commas, that values can be added to and taken from.
     fn is_list(&self, resource: &ConfigResource, key: &str) -> bool;

@@ -9,10 +9,9 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Values below this have a bucket each.
-const EXACT: u64 = 4;
 /// Two bits behind the leading one choose among the buckets of a power of two.
 const PART_BITS: u32 = 2;
+/// So many buckets has a power of two. Values below have one each.
 const PARTS: usize = 1 << PART_BITS;
 /// The exact ones, and four for each power of two from 4 to 2^63.
 const BUCKETS: usize = PARTS + (64 - PART_BITS as usize) * PARTS;
@@ -39,7 +38,7 @@ impl<T> Default for Histogram<T> {
 
 /// The bucket of a value.
 fn bucket(value: u64) -> usize {
-    if value < EXACT {
+    if value < PARTS as u64 {
         return value as usize;
     }
     let shift = value.ilog2() - PART_BITS;

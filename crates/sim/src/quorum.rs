@@ -1,8 +1,6 @@
 //! The metadata quorum, modelled as one ordered log that the real `control` decides upon. Raft itself is tested where
 //! it runs; here an entry is committed some time after it was appended, and a failover loses a suffix of what was not.
 
-use std::collections::BTreeMap;
-
 use klamm_control::{
     AlterPartitionRequest, BrokerStanding, ClusterControl, ConfigRefusal, ConfigSchema, ControlConfig,
     ControlResult, Evidence, FeatureControl, HeartbeatRequest, IsrAnswer, IsrRefusal, LeaderBalancer,
@@ -48,14 +46,6 @@ struct AnySetting;
 
 impl ConfigSchema for AnySetting {
     fn validate(&self, _: &ConfigResource, _: &str, _: &str) -> Result<(), ConfigRefusal> {
-        Ok(())
-    }
-
-    fn validate_together(
-        &self,
-        _: &ConfigResource,
-        _: &BTreeMap<String, String>,
-    ) -> Result<(), ConfigRefusal> {
         Ok(())
     }
 

@@ -1,44 +1,29 @@
 //! Brokers that died a moment ago.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use klamm_metadata::{BrokerRegistration, MetadataImage};
-use klamm_types::{BrokerEpoch, BrokerId};
-use tokio::time::Instant;
+use klamm_types::BrokerId;
 
-/// For how long clients are told of a broker that died. Kafka's are told of it for as long as its session lasts, nine
-/// seconds by default.
-const MOURNED: Duration = Duration::from_secs(10);
+use super::marks::Marks;
 
-/// Incarnations of brokers that were fenced while they served, and when. One that left in an orderly way is none.
+/// Incarnations of brokers that were fenced while they served. One that left in an orderly way is none. Clients are told
+/// of them for as long as [marks](Marks) are kept; Kafka's are for as long as a session lasts, nine seconds by default.
 #[derive(Debug, Default)]
-pub(super) struct LatelyDead(Mutex<BTreeMap<BrokerId, (BrokerEpoch, Instant)>>);
+pub(super) struct LatelyDead(Marks);
 
 impl LatelyDead {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<BrokerId, (BrokerEpoch, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Compares an image with the one before.
     pub(super) fn watch(&self, old: &MetadataImage, new: &MetadataImage) {
-        let has_died =
-            |was: &BrokerRegistration| !was.fenced && !was.shutting_down && is_fenced(new, was.id, was.epoch);
-        for was in old.cluster.brokers().filter(|was| has_died(was)) {
-            self.lock().insert(was.id, (was.epoch, Instant::now()));
-        }
+        let is_fenced = |was: &BrokerRegistration| {
+            new.cluster.broker(was.id).is_some_and(|told| told.epoch == was.epoch && told.fenced)
+        };
+        let served = old.cluster.brokers().filter(|was| !was.fenced && !was.shutting_down);
+        served.filter(|was| is_fenced(was)).for_each(|was| self.0.note(was.id, was.epoch));
     }
 
-    /// Those that have not come back, for [`MOURNED`].
+    /// Those that have not come back.
     pub(super) fn in_image(&self, image: &MetadataImage) -> BTreeSet<BrokerId> {
-        let now = Instant::now();
-        let mut known = self.lock();
-        known.retain(|broker, (epoch, since)| now < *since + MOURNED && is_fenced(image, *broker, *epoch));
-        known.keys().copied().collect()
+        self.0.in_image(image, |told| told.fenced).into_keys().collect()
     }
-}
-
-fn is_fenced(image: &MetadataImage, broker: BrokerId, epoch: BrokerEpoch) -> bool {
-    image.cluster.broker(broker).is_some_and(|told| told.epoch == epoch && told.fenced)
 }

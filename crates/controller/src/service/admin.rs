@@ -46,10 +46,7 @@ impl Admin for AdminService {
         let timeout = timeout_of(message.timeout_ms);
         let change = message.change.ok_or_else(|| Status::invalid_argument("the request names no change"))?;
         if items(&change) > ITEMS_MAX {
-            let message = format!("a request may have {ITEMS_MAX} items");
-            let refusal = super::refusal::refusal(klamm_control::Refusal::PolicyViolation, message);
-            let outcome = Some(Outcome::Refusal(refusal));
-            return Ok(Response::new(pb::SubmitResponse { applied: None, outcome }));
+            return Ok(too_much(format!("a request may have {ITEMS_MAX} items")));
         }
         if let Change::UpdateFeatures(update) = &change
             && let Some(refusal) = feature_support::unsupported(&self.parts, &update.updates).await
@@ -62,14 +59,7 @@ impl Admin for AdminService {
         let (offset, outcome) = match decided {
             Ok(Ok(decided)) => decided,
             // The change was understood, and is refused as a whole: what is wrong with it will not pass.
-            Ok(Err(error @ ControllerError::TooLarge { .. })) => {
-                let refusal =
-                    super::refusal::refusal(klamm_control::Refusal::PolicyViolation, error.to_string());
-                return Ok(Response::new(pb::SubmitResponse {
-                    applied: None,
-                    outcome: Some(Outcome::Refusal(refusal)),
-                }));
-            }
+            Ok(Err(error @ ControllerError::TooLarge { .. })) => return Ok(too_much(error.to_string())),
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => return Err(Status::deadline_exceeded("the change is not committed yet")),
         };
@@ -156,6 +146,12 @@ impl<T> Items<T> {
 /// The same decision, without its records if nothing shall happen.
 pub(super) fn unless_validating<T>(result: ControlResult<T>, validate_only: bool) -> ControlResult<T> {
     if validate_only { ControlResult { records: Vec::new(), ..result } } else { result }
+}
+
+/// The answer to a change that is refused as a whole because of its size.
+fn too_much(message: String) -> Response<pb::SubmitResponse> {
+    let refusal = super::refusal::refusal(klamm_control::Refusal::PolicyViolation, message);
+    Response::new(pb::SubmitResponse { applied: None, outcome: Some(Outcome::Refusal(refusal)) })
 }
 
 #[cfg(test)]

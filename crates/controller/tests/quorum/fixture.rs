@@ -43,14 +43,6 @@ impl ConfigSchema for AnySetting {
         Ok(())
     }
 
-    fn validate_together(
-        &self,
-        _: &ConfigResource,
-        _: &BTreeMap<String, String>,
-    ) -> Result<(), ConfigRefusal> {
-        Ok(())
-    }
-
     fn is_list(&self, _: &ConfigResource, key: &str) -> bool {
         key == "list"
     }

@@ -96,13 +96,14 @@ async fn create(
 /// An empty list of assignments is not the same as none, and the controller is not told them apart. Whether the topic
 /// exists, and can grow to that count, it judges better.
 fn check_assignments(cluster: &Cluster, topic: &CreatePartitionsTopic) -> Result<(), Refused> {
+    if topic.assignments.as_ref().is_none_or(|assignments| !assignments.is_empty()) {
+        return Ok(());
+    }
     let image = cluster.metadata.image();
     let known = TopicName::new(&topic.name).ok().and_then(|name| image.topics.topic_by_name(&name));
-    let present =
-        known.map_or(i32::MAX, |known| i32::try_from(known.partitions().count()).unwrap_or(i32::MAX));
-    match &topic.assignments {
-        Some(assignments) if assignments.is_empty() && topic.count > present => {
-            let added = topic.count - present;
+    let present = known.and_then(|known| i32::try_from(known.partitions().count()).ok());
+    match present.map(|present| topic.count.saturating_sub(present)) {
+        Some(added @ 1..) => {
             let message = format!(
                 "Attempted to add {added} additional partition(s), but only 0 assignment(s) were specified."
             );
