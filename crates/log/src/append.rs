@@ -165,6 +165,10 @@ impl Log {
         self.check_online()?;
         self.check_continues(&ready)?;
         self.write(&mut writer, &mut [IoSlice::new(records)], &ready, now)?;
+        // The bug of knowing only the producers that this replica itself has served (Redpanda #3039).
+        if cfg!(mutant = "B32") {
+            writer.producers.clear();
+        }
         Ok(AppendInfo { first_offset, last_offset, append_time: Timestamp::NONE, duplicate: false })
     }
 

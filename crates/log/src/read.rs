@@ -163,6 +163,9 @@ impl Log {
             }
             _ => Vec::new(),
         };
+        // The bug of looking at the log twice for one answer (KAFKA-9807).
+        let last_stable_offset =
+            if cfg!(mutant = "B21") { self.last_stable_offset() } else { last_stable_offset };
         Ok(ReadOutcome {
             slice,
             log_start_offset,

@@ -88,6 +88,10 @@ pub struct RecoveryReport {
     pub scanned_bytes: u64,
     /// Bytes of a torn tail that were cut off.
     pub truncated_bytes: u64,
+    /// Some of the bytes that were cut off may have been flushed and have rotted since. If this is false, their place shows that
+    /// no flush had covered them: the file ends within the header of a batch, or the sector that holds the end of the last
+    /// whole batch goes on with nothing but zeros.
+    pub cut_may_have_been_flushed: bool,
     /// Whole batches stood after the damage at which the tail was cut. They had not been flushed, but more than one
     /// torn write must have happened.
     pub batches_after_tear: bool,

@@ -306,6 +306,24 @@ fn a_repeated_batch_is_known_again_also_after_a_restart() {
     );
 }
 
+#[test]
+fn a_follower_that_leads_knows_the_producers_whose_batches_it_copied() {
+    let disk = Disk::new(LogConfig::default());
+    let (log, _) = disk.open();
+    for sequence in 0..3 {
+        let copied = producer_batch(9, 0, sequence, &["x"]);
+        let copied =
+            copied.base_offset(Offset(i64::from(sequence))).leader_epoch(LeaderEpoch(0)).build().unwrap();
+        log.append_as_follower(&copied, NOW).unwrap();
+    }
+    for sequence in 0..3 {
+        let info = append(&log, producer_batch(9, 0, sequence, &["x"])).unwrap();
+        assert_eq!((info.duplicate, info.first_offset), (true, Offset(i64::from(sequence))));
+    }
+    let info = append(&log, producer_batch(9, 0, 3, &["y"])).unwrap();
+    assert_eq!((info.duplicate, info.first_offset), (false, Offset(3)));
+}
+
 fn end_txn(log: &Log, id: i64, result: TransactionResult) {
     let marker = EndTxnMarker { result, coordinator_epoch: CoordinatorEpoch(0) };
     let bytes = marker.batch(ProducerId(id), ProducerEpoch(0), NOW, LeaderEpoch(1)).unwrap();

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use klamm_log::fs::{CrashPlan, LogFs, MemoryFs};
+use klamm_log::fs::{CrashPlan, LogFs, MemoryFs, OpenMode, write_all_at};
 use klamm_log::{
     AppendError, AppendInfo, AppendOrigin, DamagedRange, FetchIsolation, FileCache, FlushPoint, Log,
     LogConfig, LogDir, OpenOptions, ProducerLimits, ReadError, RecoveryReport,
@@ -348,4 +348,57 @@ fn no_flipped_bit_costs_more_than_its_batch_when_all_is_flushed() {
 #[test]
 fn no_flipped_bit_costs_more_than_its_batch_before_an_unflushed_tail() {
     flip_every_bit(true, 18, 61);
+}
+
+/// A log of three batches that nobody has flushed, with these bytes behind them, after a first value of so many bytes.
+fn with_tail(value_len: usize, tail: impl FnOnce(Vec<u8>) -> Vec<u8>) -> (u64, RecoveryReport) {
+    let disk = Disk::new(LogConfig::default());
+    let (log, _) = disk.open();
+    let mut first = BatchBuilder::new(Compression::NONE);
+    first.append(&NewRecord::new(NOW, None, Some(&vec![b'v'; value_len]))).unwrap();
+    append(&log, first).unwrap();
+    append(&log, batch(1)).unwrap();
+    append(&log, batch(1)).unwrap();
+    let end = log.size_bytes();
+    let next = batch(1).base_offset(Offset(3)).leader_epoch(LeaderEpoch(1)).build().unwrap();
+    let file = disk.fs.open(Path::new(FIRST_LOG), OpenMode::Write).unwrap();
+    write_all_at(file.as_ref(), &tail(next.to_vec()), end).unwrap();
+    let (log, report) = disk.copy().open();
+    assert_eq!((log.log_end_offset(), log.size_bytes()), (Offset(3), end));
+    (end, report)
+}
+
+/// What is never written, though the file counts it, is what a power cut leaves of the last write (ext4, XFS).
+#[test]
+fn a_tail_that_was_never_flushed_is_told_from_one_that_may_have_rotted() {
+    let may_have_been_flushed = |tail: fn(Vec<u8>) -> Vec<u8>| {
+        let (_, report) = with_tail(100, tail);
+        assert!(report.truncated_bytes > 0 && report.damage.is_empty(), "{report:?}");
+        report.cut_may_have_been_flushed
+    };
+    // The rest of the sector and more; less than that; the beginning of a header.
+    assert!(!may_have_been_flushed(|_| vec![0; 2_000]));
+    assert!(!may_have_been_flushed(|_| vec![0; 70]));
+    assert!(!may_have_been_flushed(|next| next[..60].to_vec()));
+    // A batch with a bit turned over, one whose end is missing, zeros with a batch behind them.
+    assert!(may_have_been_flushed(|next| {
+        let mut rotten = next;
+        *rotten.last_mut().unwrap() ^= 1;
+        rotten
+    }));
+    assert!(may_have_been_flushed(|next| next[..next.len() - 1].to_vec()));
+    assert!(may_have_been_flushed(|next| [vec![0; 100], next].concat()));
+    assert!(may_have_been_flushed(|next| [vec![0; 15], next[15..].to_vec()].concat()));
+}
+
+/// A sector that the disk lost looks like one that it never got.
+#[test]
+fn zeros_that_begin_with_a_sector_may_have_been_flushed() {
+    let (end, _) = with_tail(100, |_| vec![0; 100]);
+    let padding = 512 - end % 512;
+    for (more, expected) in [(0, true), (1, false), (512 - 21, false), (512 - 20, true)] {
+        let (at, report) = with_tail(100 + (padding + more) as usize, |_| vec![0; 2_000]);
+        // The length of the record takes a byte more when the value is longer than 63 and 8191 bytes only.
+        assert_eq!((at % 512, report.cut_may_have_been_flushed), (more, expected));
+    }
 }

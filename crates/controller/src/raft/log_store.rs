@@ -112,8 +112,8 @@ impl LogStore {
         if !report.damage.is_empty() {
             return Err(LogStoreError::Damaged { ranges: report.damage });
         }
-        // Whether what was cut was acknowledged nothing here can tell.
-        if report.truncated_bytes > 0 {
+        // Whether it was acknowledged nothing here can tell. An ordinary power cut leaves what was never flushed.
+        if report.cut_may_have_been_flushed {
             state.lost = Lost::Unknown;
         }
         if has_promised || report.truncated_bytes > 0 {

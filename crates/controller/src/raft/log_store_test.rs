@@ -1,5 +1,5 @@
 use klamm_log::FileCache;
-use klamm_log::fs::{CrashPlan, LogFs as _, MemoryFs};
+use klamm_log::fs::{CrashPlan, LogFs as _, MemoryFs, OpenMode, write_all_at};
 use openraft::storage::IOFlushed;
 use openraft::type_config::TypeConfigExt as _;
 
@@ -51,6 +51,18 @@ async fn what_a_start_cuts_is_not_forgotten_if_it_crashes() {
         }
     }
     assert!(crashes > 10, "only {crashes} crashes were tried");
+}
+
+/// A power cut leaves zeros of a write that no flush had covered. A node that had to ask all others for that would not come back
+/// while one of them is away.
+#[tokio::test]
+async fn a_write_that_never_reached_the_disk_leaves_no_doubt() {
+    let fs = lived().await;
+    let file = fs.open(Path::new(LOG), OpenMode::Write).unwrap();
+    let end = file.len().unwrap();
+    write_all_at(file.as_ref(), &[0; 198], end).unwrap();
+    assert_eq!(open(&fs).lost(), Lost::Nothing);
+    assert_eq!(file.len().unwrap(), end);
 }
 
 /// A node that is killed while it starts must not wait for all the others afterwards.

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::snapshot_store::{Snapshot, SnapshotStore, SnapshotStoreError};
 use super::types::{AppliedEntry, EncodedRecords, Entry, EntryPayload, LogId, TypeConfig};
+use crate::metrics::ElectionCounter;
 
 /// Why a committed entry cannot be applied. The node has to stop.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -47,17 +48,24 @@ pub(crate) struct MetadataStateMachine {
     membership: StoredMembershipOf<TypeConfig>,
     snapshots: Arc<SnapshotStore>,
     committed: watch::Sender<MetadataImage>,
+    elections: Arc<ElectionCounter>,
 }
 
 impl MetadataStateMachine {
-    /// The machine as its newest snapshot left it. Everything that is applied is published through `committed`.
-    pub(crate) fn new(snapshots: Arc<SnapshotStore>, committed: watch::Sender<MetadataImage>) -> Self {
+    /// The machine as its newest snapshot left it. Everything that is applied is published through `committed`, and
+    /// `elections` counts in it.
+    pub(crate) fn new(
+        snapshots: Arc<SnapshotStore>,
+        committed: watch::Sender<MetadataImage>,
+        elections: Arc<ElectionCounter>,
+    ) -> Self {
         let mut machine = Self {
             image: MetadataImage::empty(),
             last_applied: None,
             membership: StoredMembershipOf::<TypeConfig>::default(),
             snapshots,
             committed,
+            elections,
         };
         if let Some(snapshot) = machine.snapshots.current() {
             machine.adopt(snapshot);
@@ -88,6 +96,7 @@ impl MetadataStateMachine {
         for record in &records {
             delta.replay(record).map_err(|source| ApplyError::Replay { index: log_id.index, source })?;
         }
+        self.elections.count(&self.image, &records);
         self.image = delta.apply(provenance_of(log_id));
         self.last_applied = Some(log_id);
         Ok(())

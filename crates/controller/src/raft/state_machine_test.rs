@@ -16,7 +16,7 @@ fn machine() -> (MetadataStateMachine, watch::Receiver<MetadataImage>) {
     let log_dir = LogDir::new(Arc::new(fs), Path::new("/data"), FileCache::new(10));
     let snapshots = SnapshotStore::open(log_dir, PathBuf::from("/data/log")).unwrap();
     let (sender, committed) = watch::channel(MetadataImage::empty());
-    (MetadataStateMachine::new(Arc::new(snapshots), sender), committed)
+    (MetadataStateMachine::new(Arc::new(snapshots), sender, Arc::default()), committed)
 }
 
 fn entry(index: u64, payload: EntryPayload) -> Entry {

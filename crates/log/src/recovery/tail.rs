@@ -1,7 +1,9 @@
 //! The second pass: where the log ends.
 
+use std::io;
 use std::sync::Arc;
 
+use klamm_record::HEADER_LEN;
 use klamm_types::{EpochEntry, LeaderEpoch, LeaderEpochCache, Offset};
 
 use super::epochs::{EpochRun, stored};
@@ -10,7 +12,7 @@ use super::{FlushPoint, OpenOptions, RecoveryReport, for_each_batch};
 use crate::append::index_batch;
 use crate::dir::PartitionDir;
 use crate::error::{Describe as _, LogError};
-use crate::fs::LogFile;
+use crate::fs::{LogFile, read_exact_at};
 use crate::index::{AbortedTxn, TimeEntry};
 use crate::log::{ActiveSegment, DamagedRange, floor_segment};
 use crate::scan::{BatchScanner, Fit, Promise, Scanned, Sound, SoundScanner};
@@ -68,6 +70,30 @@ pub(super) fn pass(
     active_segment.set_max_timestamp(active.max_timestamp);
     let Walk { expected: log_end, epochs, touched, txns_lost_from, .. } = walk;
     Ok(Tail { segments: kept, active, log_end, epochs, touched, txns_lost_from })
+}
+
+/// Disks write and lose no less than this at a time.
+const SECTOR: u64 = 512;
+/// So much of a batch is not all zeros: its checksum is in it.
+const NOT_ZERO_LEN: u64 = 21;
+
+/// Whether a batch that was flushed may have stood at `position`, where none is whole.
+///
+/// A flush covers a file's length and all bytes below it. A file that ends within the header had no batch flushed there. Zeros
+/// in the sector in which the batch before ends are what a file system shows of a write that it had counted in the length
+/// only; rot does not turn a checksum into zeros, and a sector that is lost takes the batch before along.
+fn may_have_been_flushed(file: &dyn LogFile, position: u64, size: u64) -> io::Result<bool> {
+    if size - position < HEADER_LEN as u64 {
+        return Ok(false);
+    }
+    let in_sector = position % SECTOR;
+    let rest = SECTOR - in_sector;
+    if in_sector == 0 || rest < NOT_ZERO_LEN {
+        return Ok(true);
+    }
+    let mut bytes = vec![0; rest.min(size - position) as usize];
+    read_exact_at(file, &mut bytes, position)?;
+    Ok(bytes.iter().any(|byte| *byte != 0))
 }
 
 /// The state of the walk through the tail.
@@ -170,6 +196,7 @@ impl Walk<'_> {
                 Sound::Damage { .. } => is_damaged = true,
                 Sound::Torn { position, followed } => {
                     self.report.batches_after_tear |= followed;
+                    self.report.cut_may_have_been_flushed |= followed;
                     self.cut(segment, file.as_ref(), position)?;
                     return Ok(false);
                 }
@@ -222,6 +249,8 @@ impl Walk<'_> {
 
     /// Cuts a torn tail off.
     fn cut(&mut self, segment: &Segment, file: &dyn LogFile, position: u64) -> Result<(), LogError> {
+        let was_flushed = may_have_been_flushed(file, position, segment.size());
+        self.report.cut_may_have_been_flushed |= was_flushed.describe("read", &segment.log().path())?;
         self.report.truncated_bytes += segment.size() - position;
         file.set_len(position).describe("truncate", &segment.log().path())?;
         segment.publish_size(position);
@@ -233,6 +262,7 @@ impl Walk<'_> {
         for segment in segments.iter().skip(first).rev() {
             self.report.truncated_bytes += segment.size();
             self.report.batches_after_tear |= segment.size() > 0;
+            self.report.cut_may_have_been_flushed |= segment.size() > 0;
             segment.remove_files()?;
         }
         if first < segments.len() {

@@ -44,6 +44,33 @@ fn a_position_looked_up_before_a_truncation_bounds_no_read_after_it() {
     assert!(overtaken > 0, "the look-up reads nothing");
 }
 
+/// A reader was told of a last stable offset past the high watermark (KAFKA-9807): it had looked twice.
+#[test]
+fn the_bounds_of_an_answer_are_those_of_one_moment() {
+    let disk = Disk::new(LogConfig::default());
+    let (log, _) = disk.open();
+    let mut overtaken = 0;
+    for (moment, nth) in (0..8).flat_map(|nth| [(Moment::Read, nth), (Moment::AfterRead, nth)]) {
+        append_many(&log, 20, 1);
+        let bound = Offset(10);
+        log.advance_high_watermark(bound);
+        let grown = Arc::clone(&log);
+        let growth = disk.hooks.meanwhile_after(moment, ".log", nth, move || {
+            append_many(&grown, 20, 1);
+            grown.advance_high_watermark(grown.log_end_offset());
+        });
+        let read = log.read(Offset(3), 1 << 20, FetchIsolation::LastStable).unwrap();
+        if !disk.hooks.clear() {
+            growth.join();
+            overtaken += 1;
+        }
+        let bounds = (read.last_stable_offset, read.high_watermark, read.log_end_offset);
+        assert_eq!(bounds, (bound, bound, Offset(20)), "overtaken at {moment:?} {nth}");
+        log.truncate_fully_and_start_at(Offset::ZERO, NOW).unwrap();
+    }
+    assert!(overtaken > 0, "the read reads nothing");
+}
+
 /// The reader found the end of the file where it expected a batch, and called that corruption.
 #[test]
 fn a_truncation_in_the_middle_of_a_read_does_not_look_like_corruption() {

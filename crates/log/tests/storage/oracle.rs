@@ -163,10 +163,11 @@ fn check_producers(log: &Log, plain: &PlainLog) -> Result<(), Broken> {
 /// what was below an earlier log start may be known from a snapshot, or not.
 fn is_between(found: &PlainProducer, left: Option<&PlainProducer>, whole: Option<&PlainProducer>) -> bool {
     let Some(whole) = whole else { return false };
-    let known = [Some(whole), left];
     let batches_left = left.map_or(&[][..], |left| &left.batches);
+    // Of a producer of which nothing is left a marker, too, may be known or not.
+    let coordinator_epoch_left = left.map_or(-1, |left| left.coordinator_epoch);
     found.epoch == whole.epoch
-        && known.iter().flatten().any(|producer| producer.coordinator_epoch == found.coordinator_epoch)
+        && (coordinator_epoch_left..=whole.coordinator_epoch).contains(&found.coordinator_epoch)
         && (found.txn_first_offset == left.and_then(|left| left.txn_first_offset)
             || (found.txn_first_offset.is_some() && found.txn_first_offset >= whole.txn_first_offset))
         && whole.batches.ends_with(&found.batches)
