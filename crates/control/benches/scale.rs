@@ -115,7 +115,8 @@ fn decide_to_fence_a_broker() -> usize {
 }
 
 fn fence(config: &ControlConfig) -> ControlResult<()> {
-    ClusterControl::new(image(), config, Offset(10), Timestamp(0)).fence(BrokerId(1))
+    let liveness = Liveness::take_over(image(), config, Timestamp(0));
+    ClusterControl::new(image(), config, Offset(10), Timestamp(0)).fence(&liveness, BrokerId(1))
 }
 
 #[divan::bench(sample_count = 10)]

@@ -154,7 +154,7 @@ pub enum IsrRefusal {
         members: usize,
     },
     /// `INELIGIBLE_REPLICA`.
-    #[error("broker {broker} is not active under epoch {epoch}")]
+    #[error("broker {broker} is not active under epoch {epoch}, or cannot serve its replica")]
     IneligibleReplica {
         /// The member.
         broker: BrokerId,
@@ -278,7 +278,9 @@ impl ReplicationControl<'_> {
         if recovering && (isr.len() > 1 || current.recovery == LeaderRecovery::Recovered) {
             return Err(IsrRefusal::BadRecovery { members: isr.len() });
         }
-        let ineligible = isr.iter().find(|member| !self.is_eligible(**member, leader));
+        let is_offline = |broker| self.image.offline.contains(broker, proposal.topic, proposal.partition);
+        let ineligible =
+            isr.iter().find(|member| !self.is_eligible(**member, leader) || is_offline(member.broker));
         match ineligible {
             Some(&IsrMember { broker, epoch }) => Err(IsrRefusal::IneligibleReplica { broker, epoch }),
             None => Ok(()),

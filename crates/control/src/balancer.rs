@@ -59,8 +59,12 @@ impl LeaderBalancer {
     fn observe(&mut self, control: &ReplicationControl<'_>, now: Timestamp) {
         let active = control.image.cluster.brokers().filter(|broker| broker.is_active());
         let mut whole: BTreeSet<_> = active.map(|broker| broker.id).collect();
-        for (_, _, partition) in control.image.topics.partitions() {
-            let missing = partition.replicas.iter().filter(|replica| !partition.isr.contains(replica));
+        for (topic, id, partition) in control.image.topics.partitions() {
+            // What is known to be offline will not come back before its broker starts anew: nobody waits for it.
+            let is_awaited = |replica: &&BrokerId| {
+                !partition.isr.contains(replica) && !control.image.offline.contains(**replica, topic.id, id)
+            };
+            let missing = partition.replicas.iter().filter(is_awaited);
             missing.for_each(|replica| {
                 whole.remove(replica);
             });

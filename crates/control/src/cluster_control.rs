@@ -18,8 +18,7 @@ use klamm_metadata::{
 use klamm_types::{BrokerEpoch, BrokerId, Offset, Timestamp};
 
 use crate::draft::Draft;
-use crate::partition_change::Election;
-use crate::replication_control::{Loss, Standing, is_unfenced};
+use crate::replication_control::Loss;
 use crate::result::last_entry_offset;
 use crate::{ControlConfig, ControlResult, Liveness, Refusal, Refused, ReplicationControl};
 
@@ -212,7 +211,8 @@ impl<'a> ClusterControl<'a> {
                 RecoveryVerdict::CrashedDurable => Loss::Cached,
                 RecoveryVerdict::Lossy => Loss::Anything,
             };
-            ReplicationControl::remove_from_isr(&mut draft, self.config, request.broker, loss);
+            let newcomers = liveness.newcomers(self.now);
+            ReplicationControl::remove_from_isr(&mut draft, self.config, request.broker, loss, &newcomers);
         }
         let epoch = BrokerEpoch(last_entry_offset(self.next_offset, draft.records.len() + 1).0);
         draft.push(MetadataRecord::BrokerRegistered(registration(request, epoch)));
@@ -261,7 +261,7 @@ impl<'a> ClusterControl<'a> {
                 self.unfence(&mut draft, registration);
             }
         } else if want_fence {
-            self.fence_into(&mut draft, broker);
+            self.fence_into(&mut draft, liveness, broker);
         }
         let fenced = draft.image().cluster.broker(broker).is_none_or(|broker| broker.fenced);
         let session_timeout_ms = liveness.session_timeout_ms(broker, self.now);
@@ -311,7 +311,7 @@ impl<'a> ClusterControl<'a> {
             let change = BrokerChanged { shutting_down: Some(true), ..BrokerChanged::of(registration) };
             draft.push(MetadataRecord::BrokerChanged(change));
         }
-        self.move_leaderships(draft, registration.id);
+        self.move_leaderships(draft, liveness, registration.id);
         let last_offset = last_entry_offset(self.next_offset, draft.records.len());
         if !draft.records.is_empty() || liveness.shutdown_offset(registration.id).is_none() {
             liveness.require_for_shutdown(registration.id, last_offset);
@@ -323,39 +323,28 @@ impl<'a> ClusterControl<'a> {
         if !applied.all(|applied| applied >= required) {
             return false;
         }
-        self.fence_into(draft, registration.id);
+        self.fence_into(draft, liveness, registration.id);
         true
     }
 
     /// Takes a broker on its way out off every ISR that can do without it, and so out of every leadership that
     /// another can take over.
-    fn move_leaderships(&self, draft: &mut Draft, broker: BrokerId) {
+    fn move_leaderships(&self, draft: &mut Draft, liveness: &Liveness, broker: BrokerId) {
+        let newcomers = liveness.newcomers(self.now);
         let image = draft.image().clone();
-        let may_lead = |other| image.cluster.is_active(other);
-        let may_stay = |other| other != broker && is_unfenced(&image, other);
-        let standing = Standing { may_lead: &may_lead, may_stay: &may_stay };
         let control = ReplicationControl::new(&image, self.config);
         for located in control.partitions().filter(|located| located.registration.isr.contains(&broker)) {
-            let mut builder = control.builder(located, &standing);
-            builder.election = Election::Clean;
-            builder.target.isr.retain(|member| *member != broker);
-            let record = builder.build();
-            let keeps_leader = |record: &MetadataRecord| match record {
-                MetadataRecord::PartitionChanged(change) => {
-                    change.merge_into(located.registration).leader.is_some()
-                }
-                _ => false,
-            };
-            record.filter(keeps_leader).into_iter().for_each(|record| draft.push(record));
+            let record = control.handed_over(located, broker, &newcomers);
+            record.into_iter().for_each(|record| draft.push(record));
         }
     }
 
     /// Fences `broker`, which is dead, silent or asked for it: it leaves every ISR, others are elected, and last of
     /// all it is marked, so that no prefix of the records has a fenced member in an ISR. A broker that is fenced
     /// already, or not registered, is left alone.
-    pub fn fence(&self, broker: BrokerId) -> ControlResult<()> {
+    pub fn fence(&self, liveness: &Liveness, broker: BrokerId) -> ControlResult<()> {
         let mut draft = Draft::new(self.image);
-        self.fence_into(&mut draft, broker);
+        self.fence_into(&mut draft, liveness, broker);
         ControlResult::stepwise(draft.records, ())
     }
 
@@ -363,15 +352,16 @@ impl<'a> ClusterControl<'a> {
     pub fn fence_silent(&self, liveness: &mut Liveness) -> ControlResult<Vec<BrokerId>> {
         let silent = liveness.silent(self.image, self.now);
         let mut draft = Draft::new(self.image);
-        silent.iter().for_each(|broker| self.fence_into(&mut draft, *broker));
+        silent.iter().for_each(|broker| self.fence_into(&mut draft, liveness, *broker));
         ControlResult::stepwise(draft.records, silent)
     }
 
-    fn fence_into(&self, draft: &mut Draft, broker: BrokerId) {
+    fn fence_into(&self, draft: &mut Draft, liveness: &Liveness, broker: BrokerId) {
         let Some(registration) = self.image.cluster.broker(broker).filter(|broker| !broker.fenced) else {
             return;
         };
-        ReplicationControl::remove_from_isr(draft, self.config, broker, Loss::Nothing);
+        let newcomers = liveness.newcomers(self.now);
+        ReplicationControl::remove_from_isr(draft, self.config, broker, Loss::Nothing, &newcomers);
         let change = BrokerChanged { fenced: Some(true), ..BrokerChanged::of(registration) };
         draft.push(MetadataRecord::BrokerChanged(change));
     }
@@ -389,7 +379,8 @@ impl<'a> ClusterControl<'a> {
         let registration =
             self.image.cluster.broker(broker).ok_or(LifecycleError::NotRegistered { broker })?;
         let mut draft = Draft::new(self.image);
-        ReplicationControl::remove_from_isr(&mut draft, self.config, broker, Loss::Anything);
+        let newcomers = liveness.newcomers(self.now);
+        ReplicationControl::remove_from_isr(&mut draft, self.config, broker, Loss::Anything, &newcomers);
         draft.push(MetadataRecord::BrokerUnregistered { broker, epoch: registration.epoch });
         liveness.end_session(broker);
         Ok(ControlResult::stepwise(draft.records, ()))

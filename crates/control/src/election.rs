@@ -195,7 +195,8 @@ impl ReplicationControl<'_> {
         }
         let mut best: Option<((LeaderEpoch, Offset), BrokerId)> = None;
         for &broker in &partition.last_known_elr {
-            let report = self.current_report(broker, reports).ok_or(ElectionError::EligibleNotAvailable)?;
+            let report =
+                self.current_report(broker, located, reports).ok_or(ElectionError::EligibleNotAvailable)?;
             let length = (report.last_epoch, report.log_end_offset);
             if best.is_none_or(|(longest, _)| length > longest) {
                 best = Some((length, broker));
@@ -209,9 +210,15 @@ impl ReplicationControl<'_> {
         Ok(ControlResult::atomic(vec![record], leader))
     }
 
-    /// What `broker` said, if it is active and said it under its current registration.
-    fn current_report(&self, broker: BrokerId, reports: &BTreeMap<BrokerId, LogReport>) -> Option<LogReport> {
-        let active = self.image.cluster.is_active(broker);
+    /// What `broker` said, if it is active, serves its replica, and said it under its current registration.
+    fn current_report(
+        &self,
+        broker: BrokerId,
+        located: Located<'_>,
+        reports: &BTreeMap<BrokerId, LogReport>,
+    ) -> Option<LogReport> {
+        let offline = self.image.offline.contains(broker, located.topic.id, located.partition);
+        let active = !offline && self.image.cluster.is_active(broker);
         #[cfg(mutant = "B18")]
         let active = !active;
         let known = self.image.cluster.broker(broker)?.epoch;

@@ -22,15 +22,29 @@ pub fn check_partition(partition: &PartitionRegistration, min_isr: usize) {
 }
 
 /// Asserts INV7 and INV8 on a whole image, with what one partition alone cannot tell: no fenced or unknown broker
-/// is in an ISR, and nobody leads who must not. For tests and the simulation, after every step.
+/// and no replica that is offline is in an ISR, and nobody leads who must not. For tests and the simulation, after every step.
 ///
 /// # Panics
 /// If they do not hold.
 pub fn check_image(image: &MetadataImage, config: &ControlConfig) {
+    for (broker, topic, id) in image.offline.iter() {
+        let partition = image.topics.partition(topic, id);
+        assert!(
+            image.cluster.broker(broker).is_some()
+                && partition.is_some_and(|partition| partition.replicas.contains(&broker)),
+            "INV7: {topic}-{id} has no replica on {broker} that could be offline: {partition:?}"
+        );
+    }
     for (topic, id, partition) in image.topics.partitions() {
         check_partition(partition, min_insync_replicas(image, config, &topic.name));
         for member in &partition.isr {
             let fenced = image.cluster.broker(*member).is_none_or(|broker| broker.fenced);
+            let offline = image.offline.contains(*member, topic.id, id);
+            assert!(
+                !offline,
+                "INV7: {}-{id} has the offline replica of {member} in its isr: {partition:?}",
+                topic.name
+            );
             assert!(
                 !fenced,
                 "INV7: {}-{id} has the fenced broker {member} in its isr: {partition:?}",

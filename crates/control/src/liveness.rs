@@ -19,6 +19,8 @@ pub enum Evidence {
     StreamEnded,
     /// A probe found nobody listening, or no route.
     ProbeRefused,
+    /// A probe got no answer, or its name is nobody's.
+    ProbeUnanswered,
     /// Another broker's fetch stream from it has ended.
     PeerStreamEnded,
     /// The broker's stream is back. An answered probe is none: the next process may listen on the port.
@@ -50,6 +52,9 @@ const BRAKE_WINDOW_MS: i64 = 1_000;
 const PEER_REPORT_MS: i64 = 1_000;
 /// A broker's session timeout is at least this often its longest recent pause.
 const PAUSE_FACTOR: i64 = 4;
+/// For how long a broker is a newcomer. Clients that met it dead may not try it again for ten seconds (librdkafka's
+/// `reconnect.backoff.max.ms`), and then some.
+const NEWCOMER_MS: i64 = 15_000;
 /// How long a pause is remembered, in buckets of a minute.
 const PAUSE_MINUTES: usize = 10;
 
@@ -66,11 +71,14 @@ pub struct Liveness {
 #[derive(Clone, Debug)]
 struct Session {
     epoch: BrokerEpoch,
+    /// When it registered, if this controller saw it.
+    registered: Option<Timestamp>,
     last_heartbeat: Timestamp,
     applied: Offset,
     pauses: VecDeque<(i64, i64)>,
     stream_ended: bool,
     refused_probes: u32,
+    unanswered: bool,
     last_refusal: Option<Timestamp>,
     peer_report: Option<Timestamp>,
     dead: bool,
@@ -82,11 +90,13 @@ impl Session {
     fn new(epoch: BrokerEpoch, now: Timestamp) -> Self {
         Self {
             epoch,
+            registered: None,
             last_heartbeat: now,
             applied: Offset(-1),
             pauses: VecDeque::new(),
             stream_ended: false,
             refused_probes: 0,
+            unanswered: false,
             last_refusal: None,
             peer_report: None,
             dead: false,
@@ -97,6 +107,7 @@ impl Session {
     fn clear_suspicion(&mut self) {
         self.stream_ended = false;
         self.refused_probes = 0;
+        self.unanswered = false;
         self.last_refusal = None;
         self.peer_report = None;
     }
@@ -133,7 +144,7 @@ impl Liveness {
     /// A broker has registered under `epoch`: it gets a session.
     pub(crate) fn on_registered(&mut self, broker: BrokerId, epoch: BrokerEpoch, now: Timestamp) {
         let pauses = self.sessions.remove(&broker).map(|session| session.pauses).unwrap_or_default();
-        self.sessions.insert(broker, Session { pauses, ..Session::new(epoch, now) });
+        self.sessions.insert(broker, Session { pauses, registered: Some(now), ..Session::new(epoch, now) });
     }
 
     /// A broker has left, or may leave: nothing is expected of it any more.
@@ -190,7 +201,15 @@ impl Liveness {
             Evidence::DeathCertificate => {}
             Evidence::PeerStreamEnded => {
                 session.peer_report = Some(now);
-                if !session.stream_ended || session.refused_probes == 0 {
+                if !session.stream_ended || (session.refused_probes == 0 && !session.unanswered) {
+                    return Suspicion::None;
+                }
+            }
+            // Silence alone may be the network's. That two peers saw their streams closed, which takes word from its side,
+            // and that nobody answers now, is a process that went with its host's address.
+            Evidence::ProbeUnanswered => {
+                session.unanswered |= session.stream_ended;
+                if !session.stream_ended || !reported(session) {
                     return Suspicion::None;
                 }
             }
@@ -266,6 +285,14 @@ impl Liveness {
         let Some(session) = self.sessions.get(&broker) else { return false };
         let silence = now.millis_since(session.last_heartbeat);
         !session.dead && silence <= i64::from(self.session_timeout_ms(broker, now))
+    }
+
+    /// The brokers that registered a moment ago, as far as this controller saw it, in order.
+    #[must_use]
+    pub fn newcomers(&self, now: Timestamp) -> Vec<BrokerId> {
+        let is_newcomer =
+            |session: &Session| session.registered.is_some_and(|at| now.millis_since(at) < NEWCOMER_MS);
+        self.sessions.iter().filter(|(_, session)| is_newcomer(session)).map(|(broker, _)| *broker).collect()
     }
 
     /// The session timeout of `broker`: the configured one, or four times its longest pause in the last ten minutes,

@@ -44,6 +44,10 @@ pub(crate) struct PartitionChangeBuilder<'a> {
     pub(crate) remembers_unclean: bool,
     /// A change of `min.insync.replicas`: the minimum that the ELR was kept under no longer counts (KIP-966).
     pub(crate) forget_elr: bool,
+    /// Brokers that clients may not reach for another moment, although they serve: they lead where nobody else can.
+    pub(crate) newcomers: &'a [BrokerId],
+    /// Replicas that their brokers cannot serve, whatever the standing of those is.
+    pub(crate) offline: Vec<BrokerId>,
     /// Whether a broker may be elected.
     pub(crate) may_lead: &'a dyn Fn(BrokerId) -> bool,
     /// Whether a leader may go on as one: also on its way out, if it has not been fenced.
@@ -101,11 +105,15 @@ impl PartitionChangeBuilder<'_> {
             self.target.leader = preferred;
             return false;
         }
-        let stays = |leader: &BrokerId| self.target.isr.contains(leader) && (self.may_stay)(*leader);
+        let stays = |leader: &BrokerId| {
+            self.target.isr.contains(leader) && self.serves(*leader) && (self.may_stay)(*leader)
+        };
         if self.target.leader.as_ref().is_some_and(stays) {
             return false;
         }
-        self.target.leader = self.target.replicas.iter().copied().find(|broker| self.is_electable(*broker));
+        let electable = || self.target.replicas.iter().copied().filter(|broker| self.is_electable(*broker));
+        let known = electable().find(|broker| !self.newcomers.contains(broker));
+        self.target.leader = known.or_else(|| electable().next());
         if self.target.leader.is_none() && self.target.isr.is_empty() {
             self.elect_eligible_replica();
         }
@@ -113,13 +121,21 @@ impl PartitionChangeBuilder<'_> {
     }
 
     fn is_electable(&self, broker: BrokerId) -> bool {
-        self.target.isr.contains(&broker) && (self.may_lead)(broker)
+        self.target.isr.contains(&broker) && self.may_be_elected(broker)
+    }
+
+    fn may_be_elected(&self, broker: BrokerId) -> bool {
+        self.serves(broker) && (self.may_lead)(broker)
+    }
+
+    fn serves(&self, broker: BrokerId) -> bool {
+        !self.offline.contains(&broker)
     }
 
     /// With an empty ISR one of the ELR may lead, and is then the ISR.
     fn elect_eligible_replica(&mut self) {
         let eligible = self.eligible_replicas();
-        let leader = eligible.into_iter().find(|broker| (self.may_lead)(*broker));
+        let leader = eligible.into_iter().find(|broker| self.may_be_elected(*broker));
         self.target.leader = leader;
         self.target.isr.extend(leader);
     }
@@ -139,7 +155,7 @@ impl PartitionChangeBuilder<'_> {
                 || self.old.isr.contains(broker)
                 || self.old.elr.contains(broker)
         };
-        let active = || self.target.replicas.iter().copied().filter(|broker| (self.may_lead)(*broker));
+        let active = || self.target.replicas.iter().copied().filter(|broker| self.may_be_elected(*broker));
         let leader = active().find(remembered).or_else(|| active().next());
         let Some(leader) = leader else { return false };
         self.become_recovering(leader);

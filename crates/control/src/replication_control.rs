@@ -5,7 +5,7 @@ use std::sync::Arc;
 use klamm_metadata::{
     METADATA_VERSION, MetadataImage, MetadataRecord, PartitionRegistration, TopicImage, UNCLEAN_EPOCH_LEVEL,
 };
-use klamm_types::{BrokerId, PartitionId};
+use klamm_types::{BrokerId, PartitionId, TopicId};
 
 use crate::ControlConfig;
 use crate::draft::Draft;
@@ -66,12 +66,21 @@ impl<'a> ReplicationControl<'a> {
         })
     }
 
+    /// One partition, by the topic's id.
+    pub(crate) fn locate_id(self, topic: TopicId, partition: PartitionId) -> Option<Located<'a>> {
+        let topic = self.image.topics.topic(topic)?;
+        let registration = topic.partition(partition)?;
+        let min_isr = min_insync_replicas(self.image, self.config, &topic.name);
+        Some(Located { topic, partition, registration, min_isr })
+    }
+
     pub(crate) fn builder<'b>(
         self,
         located: Located<'b>,
         standing: &Standing<'b>,
     ) -> PartitionChangeBuilder<'b> {
         let Located { topic, partition, registration, min_isr } = located;
+        let is_offline = |broker: &BrokerId| self.image.offline.contains(*broker, topic.id, partition);
         let unclean = unclean_election_enabled(self.image, self.config, &topic.name);
         PartitionChangeBuilder {
             topic: topic.id,
@@ -84,17 +93,23 @@ impl<'a> ReplicationControl<'a> {
             always: false,
             remembers_unclean: self.image.features.level(METADATA_VERSION) >= UNCLEAN_EPOCH_LEVEL,
             forget_elr: false,
+            newcomers: &[],
+            offline: registration.replicas.iter().copied().filter(is_offline).collect(),
             may_lead: standing.may_lead,
             may_stay: standing.may_stay,
         }
     }
 
-    /// Takes `broker` out of every ISR and, if it may have lost something, out of every ELR, and elects.
-    pub(crate) fn remove_from_isr(draft: &mut Draft, config: &ControlConfig, broker: BrokerId, loss: Loss) {
+    /// Takes `broker` out of every ISR and, if it may have lost something, out of every ELR, and elects, `newcomers`
+    /// last.
+    pub(crate) fn remove_from_isr(
+        draft: &mut Draft,
+        config: &ControlConfig,
+        broker: BrokerId,
+        loss: Loss,
+        newcomers: &[BrokerId],
+    ) {
         let image = draft.image().clone();
-        let may_lead = |other| other != broker && image.cluster.is_active(other);
-        let may_stay = |other| other != broker && is_unfenced(&image, other);
-        let standing = Standing { may_lead: &may_lead, may_stay: &may_stay };
         let control = ReplicationControl::new(&image, config);
         for located in control.partitions() {
             let lossy = match loss {
@@ -111,11 +126,48 @@ impl<'a> ReplicationControl<'a> {
             if !in_isr && !untrusted {
                 continue;
             }
-            let mut builder = control.builder(located, &standing);
-            builder.target.isr.retain(|member| *member != broker);
-            builder.lossy = lossy.then_some(broker);
-            builder.build().into_iter().for_each(|record| draft.push(record));
+            let record = control.without_member(located, broker, lossy, newcomers);
+            record.into_iter().for_each(|record| draft.push(record));
         }
+    }
+
+    /// Takes `broker` out of one ISR and, if it is `lossy`, out of the ELR, and elects, `newcomers` last.
+    pub(crate) fn without_member(
+        self,
+        located: Located<'_>,
+        broker: BrokerId,
+        lossy: bool,
+        newcomers: &[BrokerId],
+    ) -> Option<MetadataRecord> {
+        let may_lead = |other| other != broker && self.image.cluster.is_active(other);
+        let may_stay = |other| other != broker && is_unfenced(self.image, other);
+        let mut builder = self.builder(located, &Standing { may_lead: &may_lead, may_stay: &may_stay });
+        builder.target.isr.retain(|member| *member != broker);
+        builder.lossy = lossy.then_some(broker);
+        builder.newcomers = newcomers;
+        builder.build()
+    }
+
+    /// Takes `broker`, which is to lead no longer although it can, out of one ISR and elects, `newcomers` last; nothing
+    /// if nobody else can lead.
+    pub(crate) fn handed_over(
+        self,
+        located: Located<'_>,
+        broker: BrokerId,
+        newcomers: &[BrokerId],
+    ) -> Option<MetadataRecord> {
+        let may_lead = |other| other != broker && self.image.cluster.is_active(other);
+        let may_stay = |other| other != broker && is_unfenced(self.image, other);
+        let mut builder = self.builder(located, &Standing { may_lead: &may_lead, may_stay: &may_stay });
+        builder.election = Election::Clean;
+        builder.newcomers = newcomers;
+        builder.target.isr.retain(|member| *member != broker);
+        builder.build().filter(|record| match record {
+            MetadataRecord::PartitionChanged(change) => {
+                change.merge_into(located.registration).leader.is_some()
+            }
+            _ => false,
+        })
     }
 
     /// Elects wherever nobody leads and `broker`, which has just become active, has a replica.

@@ -13,7 +13,7 @@ use prost::Message;
 
 use crate::{
     BrokerChanged, BrokerRegistration, ConfigResource, DirectoryId, Endpoint, FeatureRange, IncarnationId,
-    LeaderRecovery, MetadataRecord, PartitionChanged, PartitionError, PartitionRegistration,
+    LeaderRecovery, MetadataRecord, PartitionChanged, PartitionError, PartitionRegistration, ReplicasOffline,
     SecurityProtocol,
 };
 
@@ -153,6 +153,7 @@ fn to_envelope(record: &MetadataRecord) -> pb::RecordEnvelope {
             };
             (T::ProducerIdsAllocated, message.encode_to_vec())
         }
+        MetadataRecord::ReplicasOffline(r) => (T::ReplicasOffline, to_replicas_offline(r).encode_to_vec()),
         MetadataRecord::QuorumFounded { id } => {
             (T::QuorumFounded, pb::QuorumFounded { quorum_id: to_bytes(id.0) }.encode_to_vec())
         }
@@ -227,6 +228,9 @@ fn from_payload(record_type: pb::RecordType, payload: Bytes) -> Result<MetadataR
                 epoch: BrokerEpoch(message.broker_epoch),
                 end: ProducerId(not_negative("producer_id_end", message.producer_id_end)?),
             })
+        }
+        T::ReplicasOffline => {
+            from_replicas_offline(decode("replicas offline", payload)?).map(MetadataRecord::ReplicasOffline)
         }
         T::QuorumFounded => {
             let message: pb::QuorumFounded = decode("quorum founded", payload)?;
@@ -420,6 +424,33 @@ fn from_partition_changed(message: pb::PartitionChanged) -> Result<PartitionChan
         recovery: message.recovery.map(recovery_from_pb).transpose()?,
         last_unclean_epoch: message.last_unclean_epoch.map(LeaderEpoch),
     })
+}
+
+/// Partitions of one topic that follow one another share a message.
+fn to_replicas_offline(offline: &ReplicasOffline) -> pb::ReplicasOffline {
+    let groups = offline.replicas.chunk_by(|one, next| one.0 == next.0);
+    let topics = groups.filter_map(|group| {
+        let (topic, _) = group.first()?;
+        let partition_ids = group.iter().map(|(_, partition)| partition.0).collect();
+        Some(pb::TopicPartitions { topic_id: to_bytes(topic.0), partition_ids })
+    });
+    pb::ReplicasOffline {
+        broker_id: offline.broker.0,
+        broker_epoch: offline.epoch.0,
+        topics: topics.collect(),
+    }
+}
+
+fn from_replicas_offline(message: pb::ReplicasOffline) -> Result<ReplicasOffline, RecordError> {
+    let mut replicas = Vec::new();
+    for group in message.topics {
+        let topic = topic_id(&group.topic_id)?;
+        for partition in group.partition_ids {
+            replicas.push((topic, partition_id(partition)?));
+        }
+    }
+    let broker = broker_id("broker_id", message.broker_id)?;
+    Ok(ReplicasOffline { broker, epoch: BrokerEpoch(message.broker_epoch), replicas })
 }
 
 fn to_config_changed(resource: &ConfigResource, key: &str, value: Option<&str>) -> pb::ConfigChanged {

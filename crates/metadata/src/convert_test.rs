@@ -173,6 +173,16 @@ fn record() -> impl Strategy<Value = MetadataRecord> {
             }
         }),
         any::<[u8; 16]>().prop_map(|id| MetadataRecord::QuorumFounded { id: QuorumId(id) }),
+        (0..i32::MAX, any::<i64>(), prop::collection::vec((topic(), 0..i32::MAX), 0..4)).prop_map(
+            |(broker, epoch, replicas)| {
+                let replicas = replicas.into_iter();
+                MetadataRecord::ReplicasOffline(ReplicasOffline {
+                    broker: BrokerId(broker),
+                    epoch: BrokerEpoch(epoch),
+                    replicas: replicas.map(|(topic, partition)| (topic, PartitionId(partition))).collect(),
+                })
+            }
+        ),
     ]
 }
 
@@ -223,7 +233,7 @@ fn envelope(record_type: i32, version: u32, payload: &[u8]) -> Bytes {
 
 #[test]
 fn unknown_types_and_versions_are_refused() {
-    for record_type in [0, -1, 12, 99] {
+    for record_type in [0, -1, 13, 99] {
         assert_eq!(
             decode_batch(envelope(record_type, 1, &[])),
             Err(RecordError::UnknownType { record_type })
@@ -340,6 +350,22 @@ fn encoded_unclean_elections_stay_as_they_are() {
     assert_bytes(
         "08071002 1a1a 0a1001010101010101010101010101010101 5001 5801 6002 6801",
         &MetadataRecord::PartitionChanged(change),
+    );
+}
+
+/// Partitions of one topic that follow one another are under one id.
+#[test]
+fn encoded_offline_replicas_stay_as_they_are() {
+    let (one, other) = (TopicId([1; 16]), TopicId([2; 16]));
+    assert_bytes(
+        "080c1001 1a33 0801 1007 \
+         1a16 0a1001010101010101010101010101010101 12020003 \
+         1a15 0a1002020202020202020202020202020202 120100",
+        &MetadataRecord::ReplicasOffline(ReplicasOffline {
+            broker: BrokerId(1),
+            epoch: BrokerEpoch(7),
+            replicas: vec![(one, PartitionId(0)), (one, PartitionId(3)), (other, PartitionId(0))],
+        }),
     );
 }
 

@@ -8,6 +8,7 @@ use klamm_types::{BrokerEpoch, BrokerId, PartitionId, ProducerId, QuorumId, Topi
 use crate::image::TopicImage;
 use crate::{
     ConfigResource, MetadataImage, MetadataProvenance, MetadataRecord, PartitionError, PartitionRegistration,
+    ReplicasOffline,
 };
 
 /// A fact that cannot follow the facts before it.
@@ -97,6 +98,16 @@ pub enum ReplayError {
         /// Which rule is broken.
         source: PartitionError,
     },
+    /// A broker would not serve a replica that it does not have.
+    #[error("broker {broker} has no replica of partition {partition} of topic {topic}")]
+    NoReplica {
+        /// The broker.
+        broker: BrokerId,
+        /// The topic.
+        topic: TopicId,
+        /// The partition.
+        partition: PartitionId,
+    },
     /// Producer ids would be given away twice.
     #[error("producer ids up to {found} are given away already, up to {known}")]
     ProducerIds {
@@ -164,6 +175,10 @@ impl MetadataDelta {
         let names = old.levels().chain(new.levels()).map(|(name, _)| name);
         delta.features = names.filter(|name| old.level(name) != new.level(name)).map(str::to_owned).collect();
         delta.producer_ids = delta.base.producer_ids != image.producer_ids;
+        let (old, new) = (&delta.base.offline, &image.offline);
+        let differ = old.iter().filter(|&(broker, topic, id)| !new.contains(broker, topic, id));
+        let differ = differ.chain(new.iter().filter(|&(broker, topic, id)| !old.contains(broker, topic, id)));
+        delta.partitions.extend(differ.map(|(_, topic, partition)| (topic, partition)));
         delta.image = image;
         delta
     }
@@ -191,6 +206,7 @@ impl MetadataDelta {
             MetadataRecord::BrokerRegistered(registration) => {
                 self.image.cluster.register(registration)?;
                 self.brokers.insert(registration.id);
+                self.forget_offline(registration.id);
             }
             MetadataRecord::BrokerChanged(change) => {
                 self.image.cluster.change(change)?;
@@ -199,6 +215,7 @@ impl MetadataDelta {
             MetadataRecord::BrokerUnregistered { broker, epoch } => {
                 self.image.cluster.unregister(*broker, *epoch)?;
                 self.brokers.insert(*broker);
+                self.forget_offline(*broker);
             }
             MetadataRecord::TopicCreated { id, name } => {
                 self.image.topics.create_topic(*id, name)?;
@@ -210,9 +227,16 @@ impl MetadataDelta {
                 self.partitions.insert((*topic, *partition));
             }
             MetadataRecord::PartitionChanged(change) => {
+                let old = self.image.topics.partition(change.topic, change.partition).cloned();
                 self.image.topics.change_partition(change)?;
                 self.partitions.insert((change.topic, change.partition));
+                if let (Some(old), Some(replicas)) = (old, &change.replicas) {
+                    let gone: Vec<_> =
+                        old.replicas.iter().copied().filter(|old| !replicas.contains(old)).collect();
+                    self.forget_offline_replicas(&gone, change.topic, change.partition);
+                }
             }
+            MetadataRecord::ReplicasOffline(offline) => self.replay_replicas_offline(offline)?,
             MetadataRecord::ConfigChanged { resource, key, value } => {
                 self.replay_config_changed(resource, key, value.as_deref())?;
             }
@@ -243,10 +267,43 @@ impl MetadataDelta {
             self.partitions.remove(&partition);
         }
         self.created_topics.remove(&id);
+        if !self.image.offline.is_empty() {
+            for (partition, registration) in topic.partitions() {
+                self.forget_offline_replicas(&registration.replicas, id, partition);
+            }
+        }
         if let Some(before) = self.base.topics.topic(id) {
             self.deleted_topics.insert(id, Arc::clone(before));
         }
         Ok(())
+    }
+
+    fn replay_replicas_offline(&mut self, fact: &ReplicasOffline) -> Result<(), ReplayError> {
+        let ReplicasOffline { broker, epoch, ref replicas } = *fact;
+        self.image.cluster.check_epoch(broker, epoch)?;
+        for &(topic, partition) in replicas {
+            let registration = self.image.topics.partition(topic, partition);
+            if registration.is_none_or(|registration| !registration.replicas.contains(&broker)) {
+                return Err(ReplayError::NoReplica { broker, topic, partition });
+            }
+        }
+        for &(topic, partition) in replicas {
+            self.image.offline.mark(broker, topic, partition);
+            self.partitions.insert((topic, partition));
+        }
+        Ok(())
+    }
+
+    /// A broker that registers anew, or leaves, has said nothing about its replicas yet.
+    fn forget_offline(&mut self, broker: BrokerId) {
+        self.partitions.extend(self.image.offline.clear_broker(broker));
+    }
+
+    /// What was known of replicas goes with them.
+    fn forget_offline_replicas(&mut self, brokers: &[BrokerId], topic: TopicId, partition: PartitionId) {
+        for broker in brokers {
+            self.image.offline.clear(*broker, topic, partition);
+        }
     }
 
     fn replay_config_changed(
@@ -284,7 +341,8 @@ impl MetadataDelta {
         self.image
     }
 
-    /// The partitions that were created or changed and still exist, with their state before and after.
+    /// The partitions that were created or changed and still exist, with their state before and after. One of which
+    /// only a replica has gone offline, or no longer counts as that, is as it was.
     pub fn changed_partitions(&self) -> impl Iterator<Item = PartitionStep<'_>> {
         self.partitions.iter().filter_map(|&(topic, partition)| {
             let image = self.image.topics.topic(topic)?;

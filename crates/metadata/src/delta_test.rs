@@ -46,6 +46,17 @@ fn changed(
     MetadataRecord::PartitionChanged(PartitionChanged::between(topic, PartitionId(0), old, &new))
 }
 
+fn offline(broker: i32, epoch: i64, replicas: &[(TopicId, i32)]) -> MetadataRecord {
+    let replicas = replicas.iter().map(|(topic, partition)| (*topic, PartitionId(*partition))).collect();
+    let (broker, epoch) = (BrokerId(broker), BrokerEpoch(epoch));
+    MetadataRecord::ReplicasOffline(ReplicasOffline { broker, epoch, replicas })
+}
+
+/// Who has gone offline, as broker and the first byte of the topic's id.
+fn offline_in(image: &MetadataImage) -> Vec<(i32, u8)> {
+    image.offline.iter().map(|(broker, topic, _)| (broker.0, topic.0[0])).collect()
+}
+
 /// Topic `a` with partition 0 on 1, 2, 3 and partition 1 on 2; topic `b` with partition 0 on 1.
 fn base() -> MetadataImage {
     let mut delta = MetadataDelta::new(MetadataImage::empty());
@@ -107,6 +118,11 @@ fn impossible_facts_are_refused_and_change_nothing() {
             epoch: BrokerEpoch(0),
             end: ProducerId(0),
         },
+        offline(2, 0, &[(A, 0)]),
+        offline(1, 1, &[(A, 0)]),
+        offline(1, 0, &[(A, 0), (A, 1)]),
+        offline(1, 0, &[(A, 0), (A, 2)]),
+        offline(1, 0, &[(A, 0), (TopicId([3; 16]), 0)]),
     ];
     for record in cases {
         let mut delta = MetadataDelta::new(base.clone());
@@ -215,9 +231,15 @@ fn a_step_to_a_snapshot_says_the_same_as_the_records() {
             epoch: BrokerEpoch(0),
             end: ProducerId(1_000),
         },
+        offline(2, 9, &[(A, 1)]),
     ] {
         delta.replay(&record).unwrap();
     }
+    assert_eq!(
+        delta.local_changes(BrokerId(2)).leaders.len(),
+        2,
+        "its replica of partition 1 has gone offline"
+    );
     let between = MetadataDelta::between(base, delta.image().clone());
     for id in 1..=3 {
         assert_eq!(between.local_changes(BrokerId(id)), delta.local_changes(BrokerId(id)));
@@ -242,4 +264,40 @@ fn loads_follow_the_partitions() {
     delta.replay(&changed(&base, A, |new| lead(new, 3))).unwrap();
     delta.replay(&MetadataRecord::TopicDeleted { id: B }).unwrap();
     assert_eq!([load(delta.image(), 1), load(delta.image(), 3)], [(1, 0, 1), (1, 1, 0)]);
+}
+
+/// What is known of a replica ends with the replica, with the topic and with the broker's registration.
+#[test]
+fn offline_replicas_go_with_what_they_are_of() {
+    let mut delta = MetadataDelta::new(base());
+    delta.replay(&MetadataRecord::BrokerRegistered(broker(2, 3))).unwrap();
+    delta.replay(&offline(1, 0, &[(A, 0), (B, 0)])).unwrap();
+    delta.replay(&offline(2, 3, &[(A, 0), (A, 1)])).unwrap();
+    delta.replay(&offline(1, 0, &[(B, 0)])).unwrap();
+    let all = delta.apply(MetadataProvenance { last_offset: Offset(9), last_epoch: 1 });
+    assert_eq!(offline_in(&all), [(1, 1), (1, 2), (2, 1), (2, 1)], "said twice is said once");
+    assert!(all.offline.contains(BrokerId(2), A, PartitionId(1)));
+    assert!(!all.offline.contains(BrokerId(3), A, PartitionId(0)));
+    let removed = changed(&all, A, |new| {
+        (new.replicas, new.isr) = (ids(&[2, 3]), ids(&[2, 3]));
+        lead(new, 2);
+    });
+    for (record, left, touched) in [
+        (MetadataRecord::TopicDeleted { id: B }, vec![(1, 1), (2, 1), (2, 1)], 0),
+        (removed, vec![(1, 2), (2, 1), (2, 1)], 1),
+        (MetadataRecord::BrokerRegistered(broker(2, 10)), vec![(1, 1), (1, 2)], 2),
+        (
+            MetadataRecord::BrokerUnregistered { broker: BrokerId(1), epoch: BrokerEpoch(0) },
+            vec![(2, 1), (2, 1)],
+            2,
+        ),
+        (changed(&all, A, |new| new.isr = ids(&[1, 3])), vec![(1, 1), (1, 2), (2, 1), (2, 1)], 1),
+    ] {
+        let mut delta = MetadataDelta::new(all.clone());
+        delta.replay(&record).unwrap();
+        assert_eq!(offline_in(delta.image()), left, "{record:?}");
+        assert_eq!(delta.changed_partitions().count(), touched, "{record:?}");
+        let between = MetadataDelta::between(all.clone(), delta.image().clone());
+        assert_eq!(between.changed_partitions().count(), touched, "{record:?}");
+    }
 }

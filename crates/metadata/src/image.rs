@@ -3,16 +3,18 @@
 mod cluster;
 mod configs;
 mod features;
+mod offline;
 mod producer_ids;
 mod topics;
 
 pub use cluster::ClusterImage;
 pub use configs::ConfigurationsImage;
 pub use features::{
-    FeaturesImage, METADATA_VERSION, METADATA_VERSION_LEVELS, QUORUM_ID_LEVEL, UNCLEAN_EPOCH_LEVEL,
-    supported_features,
+    FeaturesImage, METADATA_VERSION, METADATA_VERSION_LEVELS, OFFLINE_REPLICAS_LEVEL, QUORUM_ID_LEVEL,
+    UNCLEAN_EPOCH_LEVEL, supported_features,
 };
 use klamm_types::{Offset, QuorumId};
+pub use offline::OfflineReplicasImage;
 pub use producer_ids::ProducerIdsImage;
 pub(crate) use topics::EpochPair;
 pub use topics::{BrokerLoad, TopicImage, TopicsImage};
@@ -49,6 +51,8 @@ pub struct MetadataImage {
     pub topics: TopicsImage,
     /// Brokers.
     pub cluster: ClusterImage,
+    /// Replicas that their brokers cannot serve.
+    pub offline: OfflineReplicasImage,
     /// Settings.
     pub configs: ConfigurationsImage,
     /// Feature levels.

@@ -32,13 +32,13 @@ pub use convert::{
 pub use delta::{MetadataDelta, PartitionStep, ReplayError};
 pub use image::{
     BrokerLoad, ClusterImage, ConfigurationsImage, FeaturesImage, METADATA_VERSION, METADATA_VERSION_LEVELS,
-    MetadataImage, MetadataProvenance, ProducerIdsImage, QUORUM_ID_LEVEL, TopicImage, TopicsImage,
-    UNCLEAN_EPOCH_LEVEL, supported_features,
+    MetadataImage, MetadataProvenance, OFFLINE_REPLICAS_LEVEL, OfflineReplicasImage, ProducerIdsImage,
+    QUORUM_ID_LEVEL, TopicImage, TopicsImage, UNCLEAN_EPOCH_LEVEL, supported_features,
 };
 pub use local_changes::{DeletedReplica, LocalReplicaChanges, ReplicaChange};
 pub use partition::{LeaderRecovery, PartitionError, PartitionRegistration};
 pub use persistent_map::PersistentMap;
-pub use record::{BrokerChanged, ConfigResource, MetadataRecord, PartitionChanged};
+pub use record::{BrokerChanged, ConfigResource, MetadataRecord, PartitionChanged, ReplicasOffline};
 pub use registration::{
     BrokerRegistration, DirectoryId, Endpoint, FeatureRange, IncarnationId, SecurityProtocol,
 };

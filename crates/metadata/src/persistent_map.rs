@@ -85,13 +85,18 @@ impl<K: Ord, V> PersistentMap<K, V> {
     }
 
     /// The entries from `start` on (inclusive), in order.
-    pub fn iter_from<'a, Q: Ord + ?Sized>(&'a self, start: &'a Q) -> impl Iterator<Item = (&'a K, &'a V)>
+    pub fn iter_from<'a, Q: Ord + ?Sized>(
+        &'a self,
+        start: &Q,
+    ) -> impl Iterator<Item = (&'a K, &'a V)> + use<'a, K, V, Q>
     where
         K: Borrow<Q>,
     {
         let chunks = self.root.get(self.chunk_of(start).unwrap_or(0)..).unwrap_or_default();
+        let before = |chunk: &Arc<Chunk<K, V>>| chunk.partition_point(|(key, _)| key.borrow() < start);
+        let skipped = chunks.first().map_or(0, before);
         let entries = chunks.iter().flat_map(|chunk| chunk.iter().map(|(key, value)| (key, value)));
-        entries.skip_while(move |(key, _)| Borrow::<Q>::borrow(*key) < start)
+        entries.skip(skipped)
     }
 
     /// The only chunk that may hold `key`: the last one that does not start past it.

@@ -68,6 +68,8 @@ pub enum MetadataRecord {
         /// Exclusive end.
         end: ProducerId,
     },
+    /// A broker cannot serve some of its replicas; from `metadata.version` 4 on.
+    ReplicasOffline(ReplicasOffline),
     /// The quorum has an id, once and for all.
     QuorumFounded {
         /// The id.
@@ -102,6 +104,23 @@ impl BrokerChanged {
             cordoned: None,
         }
     }
+}
+
+/// Replicas that one incarnation of a broker cannot serve, as their log directory has failed or is missing. They stay
+/// so until the broker registers anew, or the partition no longer has a replica there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReplicasOffline {
+    /// The broker.
+    pub broker: BrokerId,
+    /// Its registration.
+    pub epoch: BrokerEpoch,
+    /// Partitions that it has a replica of.
+    pub replicas: Vec<(TopicId, PartitionId)>,
+}
+
+impl ReplicasOffline {
+    /// The most replicas that one fact names, so that a thousand facts are still a batch that can be read.
+    pub const REPLICAS_MAX: usize = 500;
 }
 
 /// What changed about a partition; `None` means "as before". The epochs are those after the change.

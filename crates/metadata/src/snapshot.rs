@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::{
     BATCH_BYTES_MAX, MetadataDelta, MetadataImage, MetadataProvenance, MetadataRecord, RecordError,
-    ReplayError, from_batch, to_batch,
+    ReplayError, ReplicasOffline, from_batch, to_batch,
 };
 
 /// The framing that this binary writes, and the only one that it reads.
@@ -80,7 +80,18 @@ pub fn snapshot_records(image: &MetadataImage) -> impl Iterator<Item = MetadataR
     let producer_ids =
         producer_ids.map(|(broker, epoch, end)| MetadataRecord::ProducerIdsAllocated { broker, epoch, end });
     let quorum = image.quorum_id.map(|id| MetadataRecord::QuorumFounded { id });
-    features.chain(quorum).chain(brokers).chain(topics).chain(configs).chain(producer_ids)
+    let offline = image.cluster.brokers().flat_map(|broker| {
+        let mut replicas = image.offline.of_broker(broker.id);
+        std::iter::from_fn(move || {
+            let replicas: Vec<_> = replicas.by_ref().take(ReplicasOffline::REPLICAS_MAX).collect();
+            (!replicas.is_empty()).then_some((broker.id, broker.epoch, replicas))
+        })
+    });
+    let offline = offline.map(|(broker, epoch, replicas)| {
+        MetadataRecord::ReplicasOffline(ReplicasOffline { broker, epoch, replicas })
+    });
+    let facts = features.chain(quorum).chain(brokers).chain(topics).chain(offline);
+    facts.chain(configs).chain(producer_ids)
 }
 
 /// Writes an image as encoded [`pb::SnapshotPart`]s, one at a time, so that a large image needs no large buffer.

@@ -39,7 +39,7 @@ pub struct Registration {
 pub struct BrokerState {
     /// The incarnation that is registered.
     pub epoch: BrokerEpoch,
-    /// Whether the controller counts it out.
+    /// Whether the controller counts it out: the broker, or its replica of this partition.
     pub fenced: bool,
     /// Whether it is leaving in a controlled way: it may neither lead nor join an in-sync set.
     pub shutting_down: bool,

@@ -24,6 +24,9 @@ struct Arguments {
     /// Prints everything that happens in that run
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// Stops after so many violations
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    violations: usize,
     /// How many runs at a time
     #[arg(long, value_name = "N", default_value_t = 2)]
     threads: usize,
@@ -41,7 +44,8 @@ fn main() -> ExitCode {
             eprintln!("{done} seeds");
         }
     };
-    let totals = run_seeds(arguments.first, arguments.seeds, arguments.threads, 10, &progress);
+    let totals =
+        run_seeds(arguments.first, arguments.seeds, arguments.threads, arguments.violations, &progress);
     println!(
         "{} seeds: {} steps, {} records acknowledged, {} s of virtual time, {} violations",
         totals.runs,

@@ -224,7 +224,7 @@ impl Quorum {
         for (evidence, later) in steps {
             let at = now.plus_millis(later);
             if self.liveness.on_evidence(&image, broker, epoch, evidence, at) == Suspicion::Dead {
-                let fenced = self.cluster(&image, now).fence(broker);
+                let fenced = self.cluster(&image, now).fence(&self.liveness, broker);
                 self.append(fenced);
                 return;
             }

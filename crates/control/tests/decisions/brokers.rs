@@ -176,6 +176,32 @@ fn a_controlled_shutdown_moves_leaderships_and_waits_for_the_others() {
     assert_eq!(state(&cluster.partition("u", 0)).0, Some(1));
 }
 
+/// A client that tried broker 2 in vain may not try it again for ten seconds.
+#[test]
+fn a_broker_that_came_back_a_moment_ago_leads_where_nobody_else_can() {
+    for (millis, shut_down, leader) in
+        [(2_000, false, 3), (2_000, true, 3), (20_000, false, 2), (20_000, true, 2)]
+    {
+        let mut cluster = Cluster::new(3);
+        cluster.now = cluster.now.plus_millis(60_000);
+        cluster.topic("t", 1, &[&[1, 2, 3]]);
+        for id in 1..=3 {
+            cluster.heartbeat(id);
+        }
+        cluster.die(2);
+        cluster.start(2);
+        cluster.set_isr("t", &[1, 3, 2]);
+        let epoch = cluster.epoch(1);
+        cluster.now = cluster.now.plus_millis(millis);
+        if shut_down {
+            cluster.heartbeat_as(1, epoch, false, true).expect("it is registered");
+        } else {
+            cluster.die(1);
+        }
+        assert_eq!(state(&cluster.partition("t", 0)).0, Some(leader), "{millis} {shut_down}");
+    }
+}
+
 /// Otherwise the mark would not fit at the next start, and what was closed in order would count as lost.
 #[test]
 fn a_late_request_of_a_process_that_has_gone_does_not_outdate_the_mark_that_it_left() {
@@ -306,6 +332,8 @@ fn a_peers_report_makes_one_probe_enough() {
     for order in [
         [Evidence::PeerStreamEnded, Evidence::ProbeRefused],
         [Evidence::ProbeRefused, Evidence::PeerStreamEnded],
+        [Evidence::PeerStreamEnded, Evidence::ProbeUnanswered],
+        [Evidence::ProbeUnanswered, Evidence::PeerStreamEnded],
     ] {
         cluster.now = cluster.now.plus_millis(2_000);
         cluster.heartbeat(1);
@@ -315,6 +343,25 @@ fn a_peers_report_makes_one_probe_enough() {
         assert!(matches!(tell(Evidence::StreamEnded), Suspicion::Probe { .. }));
         assert_ne!(tell(order[0]), Suspicion::Dead);
         assert_eq!(tell(order[1]), Suspicion::Dead);
+    }
+}
+
+#[test]
+fn silence_alone_is_no_evidence() {
+    let mut cluster = Cluster::new(3);
+    let epoch = cluster.epoch(1);
+    let mut tell =
+        |evidence| cluster.liveness.on_evidence(&cluster.image, b(1), epoch, evidence, cluster.now);
+    assert_eq!(tell(Evidence::ProbeUnanswered), Suspicion::None);
+    assert_eq!(tell(Evidence::PeerStreamEnded), Suspicion::None);
+    assert_eq!(tell(Evidence::ProbeUnanswered), Suspicion::None, "its own stream goes on");
+    cluster.now = cluster.now.plus_millis(2_000);
+    cluster.heartbeat(1);
+    let mut tell =
+        |evidence| cluster.liveness.on_evidence(&cluster.image, b(1), epoch, evidence, cluster.now);
+    assert!(matches!(tell(Evidence::StreamEnded), Suspicion::Probe { .. }));
+    for _ in 0..10 {
+        assert_eq!(tell(Evidence::ProbeUnanswered), Suspicion::None, "no peer has lost it");
     }
 }
 

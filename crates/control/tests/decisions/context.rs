@@ -282,9 +282,33 @@ impl Cluster {
     }
 
     pub fn fence(&mut self, id: i32) {
-        let result =
-            ClusterControl::new(&self.image, &self.config, self.next_offset(), self.now).fence(b(id));
+        let result = ClusterControl::new(&self.image, &self.config, self.next_offset(), self.now)
+            .fence(&self.liveness, b(id));
         self.commit(result);
+    }
+
+    /// Everybody uses this level of `metadata.version` from now on.
+    pub fn set_level(&mut self, level: u16) {
+        let level = MetadataRecord::FeatureLevelSet { name: METADATA_VERSION.to_owned(), level };
+        self.commit(ControlResult::atomic(vec![level], ()));
+    }
+
+    /// What broker `id` reports of its replicas of these partitions.
+    pub fn offline_report(&self, id: i32, partitions: &[(&str, i32)]) -> OfflineReport {
+        let replica = |(topic, partition): &(&str, i32)| OfflineReplica {
+            topic: self.image.topics.topic_by_name(&name(topic)).expect("the topic exists").id,
+            partition: PartitionId(*partition),
+            leader_epoch: self.partition(topic, *partition).leader_epoch,
+        };
+        let replicas = partitions.iter().map(replica).collect();
+        OfflineReport { broker: b(id), epoch: self.epoch(id), replicas, full: Vec::new() }
+    }
+
+    /// Broker `id` cannot serve its replicas of these partitions any more; how many of them is news.
+    pub fn lose(&mut self, id: i32, partitions: &[(&str, i32)]) -> usize {
+        let report = self.offline_report(id, partitions);
+        let result = self.replication().replicas_offline(&report, &[]).expect("the broker is registered");
+        self.commit(result)
     }
 
     pub fn create(&mut self, topic: NewTopic) -> Result<CreatedTopic, TopicError> {

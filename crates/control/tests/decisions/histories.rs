@@ -16,6 +16,7 @@ enum Step {
     Start { id: i32, verdict: RecoveryVerdict, marker: bool },
     Heartbeat { id: i32, fence: bool, shutdown: bool, behind: bool },
     Kill { id: i32 },
+    Lose { id: i32, topic: usize, partitions: u8, stale: bool },
     Pass { millis: i64 },
     Failover,
     Create { topic: usize, partitions: i32, factor: i32, min_isr: u16 },
@@ -46,6 +47,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (id(), prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::bool::weighted(0.1))
             .prop_map(|(id, fence, shutdown, behind)| Step::Heartbeat { id, fence, shutdown, behind }),
         5 => id().prop_map(|id| Step::Kill { id }),
+        5 => (id(), topic(), any::<u8>(), prop::bool::weighted(0.1))
+            .prop_map(|(id, topic, partitions, stale)| Step::Lose { id, topic, partitions, stale }),
         2 => (1..5_000i64).prop_map(|millis| Step::Pass { millis }),
         1 => Just(Step::Failover),
         3 => (topic(), 1..3i32, 1..5i32, 1..4u16)
@@ -88,6 +91,7 @@ impl History {
             Step::Start { id, verdict, marker } => self.start(id, verdict, marker),
             Step::Heartbeat { id, fence, shutdown, behind } => self.heartbeat(id, fence, shutdown, behind),
             Step::Kill { id } => self.cluster.die(id),
+            Step::Lose { id, topic, partitions, stale } => self.lose(id, topic, partitions, stale),
             Step::Pass { millis } => self.pass(millis),
             Step::Failover => {
                 let Cluster { image, config, now, .. } = &self.cluster;
@@ -174,6 +178,38 @@ impl History {
         if standing.may_shut_down {
             let topics = &self.cluster.image.topics;
             assert_eq!(topics.load(b(id)).leaders, 0, "a broker that may go leads nothing");
+        }
+    }
+
+    /// A broker cannot serve its replicas of some of a topic's partitions; it may name others', too.
+    fn lose(&mut self, id: i32, topic: usize, partitions: u8, stale: bool) {
+        let image = &self.cluster.image;
+        let known = image.cluster.broker(b(id)).map(|known| known.epoch);
+        let (Some(known), Some(name)) = (known, self.topic(topic)) else { return };
+        let topic = image.topics.topic_by_name(&name).expect("it exists");
+        let chosen = topic.partitions().filter(|(partition, _)| partitions >> partition.0 & 1 == 1);
+        let replicas = chosen.map(|(partition, registration)| OfflineReplica {
+            topic: topic.id,
+            partition,
+            leader_epoch: LeaderEpoch(registration.leader_epoch.0 - i32::from(stale)),
+        });
+        let report =
+            OfflineReport { broker: b(id), epoch: known, replicas: replicas.collect(), full: Vec::new() };
+        let is_news = |replica: &OfflineReplica| {
+            let partition = topic.partition(replica.partition).expect("it exists");
+            !stale
+                && partition.replicas.contains(&b(id))
+                && !image.offline.contains(b(id), replica.topic, replica.partition)
+        };
+        let expected = report.replicas.iter().filter(|replica| is_news(replica)).count();
+        let result = self.cluster.replication().replicas_offline(&report, &[]).expect("it is registered");
+        assert_eq!(self.cluster.commit(result), expected, "{report:?}");
+        let again = self.cluster.replication().replicas_offline(&report, &[]).expect("it is registered");
+        assert!(again.records.is_empty(), "what is known changes nothing: {again:?}");
+        for replica in report.replicas.iter().filter(|_| !stale) {
+            let partition = self.cluster.image.topics.partition(replica.topic, replica.partition);
+            let leader = partition.expect("it exists").leader;
+            assert_ne!(leader, Some(b(id)), "it cannot serve: {report:?}");
         }
     }
 
@@ -299,6 +335,7 @@ proptest! {
     #[test]
     fn every_history_keeps_the_invariants(steps in prop::collection::vec(step(), 1..150)) {
         let mut history = History { cluster: Cluster::new(BROKERS - 1), balancer: LeaderBalancer::new() };
+        history.cluster.set_level(OFFLINE_REPLICAS_LEVEL);
         for step in steps {
             history.take(step);
         }

@@ -9,6 +9,7 @@ mod context;
 mod elections;
 mod features;
 mod histories;
+mod offline;
 mod placement;
 mod reassignments;
 mod topics;

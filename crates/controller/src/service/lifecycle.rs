@@ -10,13 +10,13 @@ use bytes::Bytes;
 use futures_util::Stream;
 use klamm_control::{
     BrokerStanding, ClusterControl, ControlResult, Evidence, HeartbeatRequest, LifecycleError,
-    RecoveryVerdict, RegisterRequest,
+    OfflineReplica, OfflineReport, RecoveryVerdict, RegisterRequest, ReplicationControl,
 };
 use klamm_metadata::{DirectoryId, IncarnationId, RecordError, endpoint_from_pb, feature_from_pb};
 use klamm_pb::controller::v1 as pb;
 use klamm_rpc::RefusedCalls;
 use klamm_rpc::stubs::controller::v1::broker_lifecycle_server::BrokerLifecycle;
-use klamm_types::{BrokerEpoch, BrokerId, Offset};
+use klamm_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, TopicId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -31,6 +31,8 @@ use crate::clock::wall_clock;
 const ANSWERS_AHEAD: usize = 4;
 /// The most listeners, and the most features, of one broker.
 const LIST_LEN_MAX: usize = 64;
+/// The most replicas in one report.
+const REPLICAS_MAX: usize = 10_000;
 
 /// The service.
 pub(super) struct LifecycleService {
@@ -108,6 +110,30 @@ impl BrokerLifecycle for LifecycleService {
         let (broker, epoch) = (BrokerId(message.broker_id), BrokerEpoch(message.broker_epoch));
         self.parts.handle.evidence(broker, epoch, evidence)?;
         Ok(Response::new(pb::ReportDeathResponse {}))
+    }
+
+    async fn report_offline_replicas(
+        &self,
+        request: Request<pb::ReportOfflineReplicasRequest>,
+    ) -> Result<Response<pb::ReportOfflineReplicasResponse>, Status> {
+        use pb::report_offline_replicas_response::Result as R;
+        let message = request.into_inner();
+        let broker = self.parts.identity.admit(message.caller.as_ref())?;
+        let report = offline_report_from_pb(broker, message)?;
+        let decided = self.parts.handle.lifecycle(move |desk| {
+            let newcomers = desk.liveness.newcomers(desk.now);
+            outcome(ReplicationControl::new(desk.image, desk.config).replicas_offline(&report, &newcomers))
+        });
+        let result = match decided.await? {
+            (offset, Ok(replicas)) => {
+                if replicas > 0 {
+                    tracing::info!(%broker, replicas, "a broker cannot serve some of its replicas");
+                }
+                R::Applied(pb::Applied { offset: offset.0 })
+            }
+            (_, Err(error)) => R::Refusal(refusal_of(&error)),
+        };
+        Ok(Response::new(pb::ReportOfflineReplicasResponse { result: Some(result) }))
     }
 }
 
@@ -246,6 +272,25 @@ fn register_from_pb(broker: BrokerId, message: pb::RegisterRequest) -> Result<Re
         marker_epoch: message.marker_epoch.map(BrokerEpoch),
         verdict,
     })
+}
+
+fn offline_report_from_pb(
+    broker: BrokerId,
+    message: pb::ReportOfflineReplicasRequest,
+) -> Result<OfflineReport, Status> {
+    if message.replicas.len() + message.full.len() > REPLICAS_MAX {
+        return Err(Status::invalid_argument("too many replicas"));
+    }
+    let replica = |replica: pb::OfflineReplica| -> Result<OfflineReplica, Status> {
+        Ok(OfflineReplica {
+            topic: TopicId(identity("topic_id", &replica.topic_id)?),
+            partition: PartitionId(replica.partition_id),
+            leader_epoch: LeaderEpoch(replica.leader_epoch),
+        })
+    };
+    let replicas = message.replicas.into_iter().map(replica).collect::<Result<_, _>>()?;
+    let full = message.full.into_iter().map(replica).collect::<Result<_, _>>()?;
+    Ok(OfflineReport { broker, epoch: BrokerEpoch(message.broker_epoch), replicas, full })
 }
 
 /// The 16 bytes of an identity.

@@ -352,3 +352,49 @@ fn leaders_propose_isrs_and_producer_ids_are_given_once() {
     }
     assert_eq!(blocks, [0, 1_000, 2_000, 3_000]);
 }
+
+#[test]
+fn what_a_broker_cannot_serve_is_led_elsewhere_and_known_to_all() {
+    use pb::report_offline_replicas_response::Result as R;
+    let cluster = Cluster::start(3);
+    let broker = cluster.broker(11);
+    let _other = cluster.broker(12);
+    let (_, topic) = created(cluster.submit(create("t", &[11, 12])));
+    let replica = |topic_id: &Bytes, partition_id| pb::OfflineReplica {
+        topic_id: topic_id.clone(),
+        partition_id,
+        leader_epoch: 0,
+    };
+    let replicas = vec![
+        replica(&topic.topic_id, 0),
+        replica(&topic.topic_id, 9),
+        replica(&Bytes::from_static(&[9; 16]), 0),
+    ];
+    let report = |broker_epoch| {
+        let request = pb::ReportOfflineReplicasRequest {
+            caller: Some(caller(11)),
+            broker_epoch,
+            replicas: replicas.clone(),
+            full: Vec::new(),
+        };
+        let mut client = BrokerLifecycleClient::new(cluster.channel(cluster.active()));
+        let answer = cluster.calls.block_on(client.report_offline_replicas(request)).unwrap().into_inner();
+        answer.result.unwrap()
+    };
+    let R::Refusal(refusal) = report(broker.epoch - 1) else { panic!("a former registration") };
+    assert_eq!(refusal.code, pb::RefusalCode::StaleBrokerEpoch as i32);
+    let R::Applied(applied) = report(broker.epoch) else { panic!("it is registered") };
+    for id in 1..=3 {
+        let (image, _) = cluster.image(id, MetadataImage::empty(), Offset(applied.offset));
+        let name = TopicName::new("t").unwrap();
+        let topic = image.topics.topic_by_name(&name).unwrap();
+        let partition = topic.partition(PartitionId(0)).unwrap();
+        assert_eq!((partition.leader, &partition.isr[..]), (Some(BrokerId(12)), &[BrokerId(12)][..]));
+        let offline: Vec<_> = image.offline.iter().collect();
+        assert_eq!(offline, [(BrokerId(11), topic.id, PartitionId(0))]);
+        assert!(image.cluster.is_active(BrokerId(11)));
+    }
+    let R::Applied(again) = report(broker.epoch) else { panic!("it is registered") };
+    let (image, _) = cluster.image(1, MetadataImage::empty(), Offset(again.offset));
+    assert_eq!(image.offline.len(), 1);
+}

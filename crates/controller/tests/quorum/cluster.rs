@@ -12,7 +12,7 @@ fn one_node_is_a_quorum_and_keeps_what_it_accepted() {
     let offset = accepted(cluster.submit(set("m", "key", "value")));
     let (image, _) = cluster.image(1, MetadataImage::empty(), offset);
     assert_eq!(value(&image, "m", "key"), Some("value"));
-    assert_eq!(image.features.level("metadata.version"), 3, "a new cluster starts at the highest level");
+    assert_eq!(image.features.level("metadata.version"), 4, "a new cluster starts at the highest level");
     cluster.kill(1);
     cluster.start_node(1);
     let later = accepted(cluster.submit(set("m", "other", "value")));
@@ -114,7 +114,7 @@ fn a_feature_level_is_set_only_when_all_controllers_say_that_they_support_it() {
         pb::submit_request::Change::UpdateFeatures(pb::UpdateFeatures {
             updates: vec![pb::FeatureUpdate {
                 name: "metadata.version".to_owned(),
-                level: 3,
+                level: 4,
                 kind: pb::feature_update::Kind::Upgrade.into(),
             }],
             validate_only: false,

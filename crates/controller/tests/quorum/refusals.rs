@@ -74,6 +74,12 @@ fn nonsense_is_refused_and_harms_nobody() {
             entries: vec![entry],
             committed: None,
         };
+        let offline = |replicas| pb::ReportOfflineReplicasRequest {
+            caller: Some(caller(1)),
+            broker_epoch: 0,
+            replicas,
+            full: Vec::new(),
+        };
         let wrong_node = raft::RaftHeader { to_node: 3, ..header.clone().unwrap() };
         let torn = [raft::SnapshotRequest { part: Some(raft::snapshot_request::Part::Data(Bytes::new())) }];
         [
@@ -95,12 +101,17 @@ fn nonsense_is_refused_and_harms_nobody() {
                 .register(pb::RegisterRequest { caller: Some(caller(1)), ..Default::default() })
                 .await
                 .unwrap_err(),
+            brokers
+                .report_offline_replicas(offline(vec![pb::OfflineReplica::default(); 10_001]))
+                .await
+                .unwrap_err(),
+            brokers.report_offline_replicas(offline(vec![pb::OfflineReplica::default()])).await.unwrap_err(),
             raft_client.watch(raft::WatchRequest { header: Some(wrong_node) }).await.unwrap_err(),
         ]
         .map(|status| status.code())
     });
-    assert_eq!(codes[..6], [Code::InvalidArgument; 6]);
-    assert_eq!(codes[6], Code::NotFound, "a call for another node");
+    assert_eq!(codes[..8], [Code::InvalidArgument; 8]);
+    assert_eq!(codes[8], Code::NotFound, "a call for another node");
     let after = accepted(cluster.submit(set("m", "k", "2")));
     assert_eq!(after, before.next(), "nothing else was appended");
 }

@@ -63,7 +63,7 @@ impl ClusterImage {
         Ok(())
     }
 
-    fn check_epoch(&self, broker: BrokerId, found: BrokerEpoch) -> Result<(), ReplayError> {
+    pub(crate) fn check_epoch(&self, broker: BrokerId, found: BrokerEpoch) -> Result<(), ReplayError> {
         let known = self.broker(broker).ok_or(ReplayError::UnknownBroker { broker })?.epoch;
         if known == found { Ok(()) } else { Err(ReplayError::BrokerEpoch { broker, found, known }) }
     }

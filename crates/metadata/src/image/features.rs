@@ -12,13 +12,17 @@ pub const METADATA_VERSION: &str = "metadata.version";
 /// | 1 | everything else |
 /// | 2 | [`PartitionRegistration::last_unclean_epoch`](crate::PartitionRegistration::last_unclean_epoch) |
 /// | 3 | [`MetadataRecord::QuorumFounded`](crate::MetadataRecord::QuorumFounded) |
-pub const METADATA_VERSION_LEVELS: (u16, u16) = (1, 3);
+/// | 4 | [`MetadataRecord::ReplicasOffline`](crate::MetadataRecord::ReplicasOffline) |
+pub const METADATA_VERSION_LEVELS: (u16, u16) = (1, 4);
 
 /// The level of `metadata.version` from which a partition may remember its last unclean election.
 pub const UNCLEAN_EPOCH_LEVEL: u16 = 2;
 
 /// The level of `metadata.version` from which the quorum has an id.
 pub const QUORUM_ID_LEVEL: u16 = 3;
+
+/// The level of `metadata.version` from which a broker can be known to serve some of its replicas and not others.
+pub const OFFLINE_REPLICAS_LEVEL: u16 = 4;
 
 /// What a node that is built from this code supports, for its registration: `metadata.version` and nothing else yet.
 #[must_use]

@@ -22,7 +22,8 @@ pub struct Fetched {
     pub log_start_offset: Offset,
     /// The incarnation that holds it.
     pub broker_epoch: BrokerEpoch,
-    at: Timestamp,
+    /// When the leader got the fetch.
+    pub at: Timestamp,
     leader_end_offset: Offset,
 }
 
