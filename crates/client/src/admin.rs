@@ -17,12 +17,14 @@ mod cluster_info;
 mod configs;
 mod partitions;
 mod quorum;
+mod replicas;
 mod topics;
 
 pub use cluster_info::{BrokerDescription, ClusterDescription};
 pub use configs::{ConfigEntry, ConfigOperation, ConfigResource, ConfigSource};
 pub use partitions::Reassignment;
 pub use quorum::{QuorumDescription, QuorumNode, QuorumReplica};
+pub use replicas::{FollowerLag, FollowerLags};
 pub use topics::{CreatedTopic, NewTopic, PartitionDescription, TopicDescription, TopicSummary};
 
 /// Administers one cluster. Cheap to clone.

@@ -27,8 +27,8 @@ mod view;
 
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, ConfigEntry, ConfigOperation, ConfigResource, ConfigSource,
-    CreatedTopic, NewTopic, PartitionDescription, QuorumDescription, QuorumNode, QuorumReplica, Reassignment,
-    TopicDescription, TopicSummary,
+    CreatedTopic, FollowerLag, FollowerLags, NewTopic, PartitionDescription, QuorumDescription, QuorumNode,
+    QuorumReplica, Reassignment, TopicDescription, TopicSummary,
 };
 pub use cluster::Cluster;
 pub use connection::{Connection, PendingAnswer};

@@ -16,6 +16,7 @@ use crate::active::{ActiveController, ActiveSettings, ControllerHandle};
 use crate::clock::Clock;
 use crate::detection::{DeadLeader, LeaderWatch};
 use crate::error::StartError;
+use crate::metrics::{ControllerMetrics, ElectionCounter};
 use crate::options::{ControllerOptions, RaftTiming};
 use crate::parts::Parts;
 use crate::raft::transport::{CallTimeouts, RaftTransport};
@@ -41,6 +42,7 @@ pub struct Controller {
     raft: Raft,
     routes: Routes,
     status: watch::Receiver<ControllerStatus>,
+    metrics: ControllerMetrics,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     /// Who has been silent for longer does not count as there.
@@ -61,7 +63,7 @@ impl Controller {
         let reader = store.reader();
         let (standing_sender, standing) = standing::of(&store);
         let lost = store.lost_record()?;
-        let (machine, committed) = state_machine(&snapshots);
+        let (machine, committed, metrics) = state_machine(&snapshots);
         let identity = identity(&options);
         let dead_leader = Arc::new(DeadLeader::default());
         let transport = transport(&options, &identity, &dead_leader);
@@ -105,7 +107,7 @@ impl Controller {
             parts
                 .spawn("the quorum's id", settle(identity.clone(), committed.clone(), status_sender.clone())),
             parts.spawn("the status", report(raft.clone(), committed.clone(), status_sender.clone())),
-            parts.spawn("the start", become_ready(raft.clone(), status_sender)),
+            parts.spawn("the start", become_ready(raft.clone(), status_sender, metrics.elections.clone())),
         ];
         let routes = service::routes(ServiceParts {
             raft: raft.clone(),
@@ -123,7 +125,7 @@ impl Controller {
             standing,
             lease: options.timing.election_timeout_max() * 2,
         });
-        Ok(Self { raft, routes, status, stop, tasks, lease: options.timing.election_timeout_max() })
+        Ok(Self { raft, routes, status, metrics, stop, tasks, lease: options.timing.election_timeout_max() })
     }
 
     /// The services of this controller, to be served on the controller listener.
@@ -136,6 +138,12 @@ impl Controller {
     #[must_use]
     pub fn status(&self) -> watch::Receiver<ControllerStatus> {
         self.status.clone()
+    }
+
+    /// What this controller counts, and the cluster in numbers.
+    #[must_use]
+    pub fn metrics(&self) -> ControllerMetrics {
+        self.metrics.clone()
     }
 
     /// Hands the leadership to another voter if it has it, and stops. What is committed here is on the disk on return.
@@ -199,7 +207,7 @@ fn open_store(
 ) -> Result<(LogStore, Arc<SnapshotStore>), StartError> {
     let (store, report) = LogStore::open(LogStoreOptions { segment_bytes, log_dir: Arc::clone(&log_dir) })?;
     tracing::info!(?report, "the metadata log is open");
-    if report.truncated_bytes > 0 {
+    if report.cut_may_have_been_flushed {
         tracing::warn!(
             bytes = report.truncated_bytes,
             "the end of the metadata log was damaged and is cut off: this controller votes again when the others have said what they have"
@@ -220,10 +228,14 @@ async fn start_raft(
     raft.map_err(|error| StartError::Raft { reason: error.to_string() })
 }
 
-/// The state machine, and the image that it has come to.
-fn state_machine(snapshots: &Arc<SnapshotStore>) -> (MetadataStateMachine, watch::Receiver<MetadataImage>) {
+/// The state machine, the image that it has come to, and what it counts.
+fn state_machine(
+    snapshots: &Arc<SnapshotStore>,
+) -> (MetadataStateMachine, watch::Receiver<MetadataImage>, ControllerMetrics) {
     let (sender, committed) = watch::channel(MetadataImage::empty());
-    (MetadataStateMachine::new(Arc::clone(snapshots), sender), committed)
+    let elections = Arc::new(ElectionCounter::default());
+    let machine = MetadataStateMachine::new(Arc::clone(snapshots), sender, Arc::clone(&elections));
+    (machine, committed.clone(), ControllerMetrics { committed, elections })
 }
 
 fn identity(options: &ControllerOptions) -> NodeIdentity {
@@ -271,6 +283,7 @@ fn active_settings(options: &ControllerOptions) -> ActiveSettings {
     ActiveSettings {
         control: options.control.clone(),
         schema: Arc::clone(&options.schema),
+        inter_broker_listener: options.inter_broker_listener.clone(),
         leader_rebalance_enabled: options.leader_rebalance_enabled,
         leader_rebalance_interval: options.leader_rebalance_interval,
         leaderless_election_interval: options.leaderless_election_interval,
@@ -406,8 +419,9 @@ fn role(server: &crate::raft::ServerMetrics) -> QuorumRole {
 }
 
 /// Marks the controller ready once it has all that was committed when it started.
-async fn become_ready(raft: Raft, status: watch::Sender<ControllerStatus>) {
+async fn become_ready(raft: Raft, status: watch::Sender<ControllerStatus>, elections: Arc<ElectionCounter>) {
     if raft.wait_for_recovery(None).await.is_ok() {
+        elections.begin();
         status.send_modify(|status| status.is_ready = true);
     }
 }

@@ -33,6 +33,7 @@ mod clock;
 mod controller;
 mod detection;
 mod error;
+mod metrics;
 mod options;
 mod parts;
 pub mod raft;
@@ -42,5 +43,6 @@ mod status;
 
 pub use controller::Controller;
 pub use error::{ControllerError, StartError};
+pub use metrics::{ClusterGauges, ControllerMetrics, Elections};
 pub use options::{ControllerOptions, OptionsError, RaftTiming, Voter};
 pub use status::{ControllerStatus, QuorumRole};

@@ -84,6 +84,9 @@ pub struct ControllerOptions {
     pub schema: Arc<dyn ConfigSchema + Send + Sync>,
     /// Connections to other nodes, shared with whoever else in this process makes some.
     pub channels: ChannelPool,
+    /// `inter.broker.listener.name`: where brokers that may be dead are looked for. Without it, or at a broker without such
+    /// a listener, everywhere that the broker says, which may be an address that leads elsewhere from here.
+    pub inter_broker_listener: Option<String>,
     /// How fast Raft notices that nobody leads.
     pub timing: RaftTiming,
     /// `metadata.log.segment.bytes`. Default 64 MiB.
@@ -171,6 +174,7 @@ impl ControllerOptions {
             control: ControlConfig::default(),
             schema,
             channels: ChannelPool::default(),
+            inter_broker_listener: None,
             timing: RaftTiming::default(),
             segment_bytes: 64 << 20,
             snapshot_entries: 10_000,

@@ -52,6 +52,7 @@ pub fn api_table(parts: ApiParts) -> Result<ApiTable, TableError> {
     let ApiParts { cluster, log_levels, supported_features, data } = parts;
     let changes = Arc::new(ConfigChanges::new(cluster.clone(), log_levels.clone()));
     let features = ClusterFeatures::new(cluster.clone(), supported_features);
+    let plane = data.plane.clone();
     data.add_rows(ApiTable::builder())
         .handler(MetadataHandler::new(cluster.clone()))
         .handler(DescribeClusterHandler::new(cluster.clone()))
@@ -68,7 +69,7 @@ pub fn api_table(parts: ApiParts) -> Result<ApiTable, TableError> {
         .handler(ElectLeadersHandler::new(cluster.clone()))
         .handler(AlterPartitionReassignmentsHandler::new(cluster.clone()))
         .handler(ListPartitionReassignmentsHandler::new(cluster.clone()))
-        .handler(DescribeQuorumHandler::new(cluster.clone()))
+        .handler(DescribeQuorumHandler::new(cluster.clone(), plane))
         .handler(AddRaftVoterHandler::new(cluster.clone()))
         .handler(RemoveRaftVoterHandler::new(cluster.clone()))
         .handler(UpdateFeaturesHandler::new(cluster.clone()))

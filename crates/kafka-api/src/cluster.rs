@@ -7,7 +7,7 @@ use std::time::Duration;
 use klamm_config::ServerSettings;
 use klamm_metadata::{BrokerRegistration, MetadataImage, PartitionRegistration, TopicImage};
 use klamm_protocol::ErrorCode;
-use klamm_types::{BrokerId, TopicName};
+use klamm_types::{BrokerId, PartitionId, TopicId, TopicName};
 
 use crate::ports::{ClusterMetadata, ControllerGateway};
 use crate::submission::Refused;
@@ -153,12 +153,20 @@ impl ClusterView {
         partition.leader.filter(|leader| self.has_endpoint(*leader))
     }
 
-    /// The replicas that clients of this listener cannot use.
-    pub(crate) fn offline_replicas(&self, partition: &PartitionRegistration) -> Vec<i32> {
+    /// The replicas that clients of this listener cannot use: those of brokers that are fenced or elsewhere, and those
+    /// whose log directory has failed.
+    pub(crate) fn offline_replicas(
+        &self,
+        topic: TopicId,
+        number: PartitionId,
+        partition: &PartitionRegistration,
+    ) -> Vec<i32> {
         let is_online =
             |broker: &BrokerRegistration| !broker.fenced && broker.endpoint(&self.listener).is_some();
-        let is_offline =
-            |id: &BrokerId| !self.image.cluster.broker(*id).is_some_and(|broker| is_online(broker));
+        let is_offline = |id: &BrokerId| {
+            !self.image.cluster.broker(*id).is_some_and(|broker| is_online(broker))
+                || self.image.offline.contains(*id, topic, number)
+        };
         ids(&partition.replicas.iter().copied().filter(is_offline).collect::<Vec<_>>())
     }
 }

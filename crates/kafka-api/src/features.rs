@@ -2,7 +2,7 @@
 //!
 //! Klamm counts the levels of `metadata.version` from 1, as its records have nothing to do with Kafka's. Kafka's tools
 //! print a level by the name of the release that it came with and know no level below 7. So clients see levels that
-//! are shifted: our third is told as that of Kafka 4.3, and what they send is shifted back.
+//! are shifted: our fourth is told as that of Kafka 4.3, and what they send is shifted back.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use klamm_metadata::{FeatureRange, METADATA_VERSION};
 use crate::cluster::Cluster;
 use crate::handlers::api_versions::{FeatureSource, Features, FinalizedFeature, SupportedFeature};
 
-/// What is added to a level of `metadata.version`: 3 becomes 30, which Kafka calls 4.3-IV0.
-const METADATA_SHIFT: i16 = 27;
+/// What is added to a level of `metadata.version`: 4 becomes 30, which Kafka calls 4.3-IV0.
+const METADATA_SHIFT: i16 = 26;
 
 /// A level as clients see it.
 pub(crate) fn shown_level(feature: &str, level: u16) -> i16 {
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn levels_of_the_metadata_are_told_as_kafkas_and_understood_again() {
-        for (ours, kafkas) in [(0, 0), (1, 28), (2, 29), (3, 30), (4, 31)] {
+        for (ours, kafkas) in [(0, 0), (1, 27), (2, 28), (3, 29), (4, 30), (5, 31)] {
             assert_eq!(shown_level(METADATA_VERSION, ours), kafkas);
             assert_eq!(meant_level(METADATA_VERSION, kafkas), Some(ours));
         }
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn the_newest_level_is_that_of_kafka_4_3() {
         let bed = Bed::with_brokers(&[(1, false)]);
-        bed.learn(&[MetadataRecord::FeatureLevelSet { name: METADATA_VERSION.to_owned(), level: 3 }]);
+        bed.learn(&[MetadataRecord::FeatureLevelSet { name: METADATA_VERSION.to_owned(), level: 4 }]);
         let features = ClusterFeatures::new(bed.cluster(), supported_features()).features();
         let metadata = features.supported.iter().find(|feature| feature.name == METADATA_VERSION).unwrap();
         assert_eq!(metadata.level_max, 30, "a new level needs its place among Kafka's names");

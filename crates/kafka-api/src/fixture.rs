@@ -10,7 +10,7 @@ use klamm_broker::controller_client::Submitted;
 use klamm_config::ServerSettings;
 use klamm_metadata::{
     BrokerRegistration, ConfigResource, DirectoryId, Endpoint, IncarnationId, MetadataDelta, MetadataImage,
-    MetadataProvenance, MetadataRecord, PartitionRegistration, SecurityProtocol,
+    MetadataProvenance, MetadataRecord, PartitionRegistration, ReplicasOffline, SecurityProtocol,
 };
 use klamm_pb::controller::v1::submit_request::Change;
 use klamm_pb::controller::v1::submit_response::Outcome;
@@ -74,6 +74,8 @@ pub(crate) struct Bed {
     pub(crate) image_after: Mutex<Option<Arc<MetadataImage>>>,
     /// Brokers that may be dead, each until somebody waits for it.
     pub(crate) suspects: Mutex<BTreeSet<BrokerId>>,
+    /// Those that will be suspects in a moment.
+    pub(crate) unnoticed: Mutex<BTreeSet<BrokerId>>,
     pub(crate) lately_dead: Mutex<BTreeSet<BrokerId>>,
     pub(crate) quorum: Mutex<Option<QuorumDescription>>,
     /// The changes of the quorum that were asked for.
@@ -190,6 +192,13 @@ pub(crate) fn topic(number: u8, name: &str, partitions: &[&[i32]]) -> Vec<Metada
     records
 }
 
+/// The fact that a broker of the bed cannot serve these replicas: topics by their numbers, and partitions.
+pub(crate) fn offline(broker: i32, replicas: &[(u8, i32)]) -> MetadataRecord {
+    let replicas = replicas.iter().map(|(topic, partition)| (topic_id(*topic), PartitionId(*partition)));
+    let (broker, epoch) = (BrokerId(broker), BrokerEpoch(i64::from(broker)));
+    MetadataRecord::ReplicasOffline(ReplicasOffline { broker, epoch, replicas: replicas.collect() })
+}
+
 /// Another partition of a topic.
 pub(crate) fn partition(topic: u8, number: usize, registration: PartitionRegistration) -> MetadataRecord {
     let partition = PartitionId(i32::try_from(number).unwrap());
@@ -214,6 +223,12 @@ impl ClusterMetadata for View {
             *self.0.image.lock().unwrap() = image;
         }
         Box::pin(async { true })
+    }
+
+    fn noticed(&self) -> BoxFuture<()> {
+        let unnoticed = std::mem::take(&mut *self.0.unnoticed.lock().unwrap());
+        self.0.suspects.lock().unwrap().extend(unnoticed);
+        Box::pin(async {})
     }
 
     fn suspects(&self) -> BTreeSet<BrokerId> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use klamm_broker::Deadline;
 use klamm_broker::controller_client::{ControllerClient, ControllerError, Submitted};
-use klamm_broker::metadata::MetadataCache;
+use klamm_broker::metadata::{MetadataCache, NOTICE_TIME};
 use klamm_metadata::MetadataImage;
 use klamm_pb::controller::v1::{self as pb, submit_request};
 use klamm_types::{BrokerId, Offset};
@@ -30,6 +30,10 @@ impl ClusterMetadata for CachedMetadata {
     fn applied(&self, offset: Offset, deadline: Instant) -> BoxFuture<bool> {
         let cache = self.0.clone();
         Box::pin(async move { cache.wait_for(offset, Deadline::at(deadline)).await.is_ok() })
+    }
+
+    fn noticed(&self) -> BoxFuture<()> {
+        Box::pin(tokio::time::sleep(NOTICE_TIME))
     }
 
     fn suspects(&self) -> BTreeSet<BrokerId> {

@@ -68,6 +68,7 @@ mod ports;
 #[cfg(test)]
 mod protocol_page;
 mod refused_sequences;
+mod replica_states;
 mod submission;
 mod table;
 

@@ -20,6 +20,10 @@ pub trait ClusterMetadata: Send + Sync + 'static {
     /// Waits until everything up to and including `offset` is applied; `false` if it is not by `deadline`.
     fn applied(&self, offset: Offset, deadline: Instant) -> BoxFuture<bool>;
 
+    /// Waits until what has befallen other brokers by now is likely to have been noticed: a client that lost its connection
+    /// to one may ask sooner than this node's own connection is seen to have ended.
+    fn noticed(&self) -> BoxFuture<()>;
+
     /// Brokers that the newest image knows as alive, and that may be dead: what it says of them may change at once.
     fn suspects(&self) -> BTreeSet<BrokerId>;
 

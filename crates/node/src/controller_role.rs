@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_controller::{Controller, ControllerOptions, ControllerStatus, Voter};
+use klamm_controller::{Controller, ControllerMetrics, ControllerOptions, ControllerStatus, Voter};
 use klamm_log::fs::LogFs;
 use klamm_log::{FileCache, LogDir};
 use klamm_rpc::{
@@ -75,6 +75,7 @@ impl ControllerRole {
         options.control = derived.control.clone();
         options.timing = derived.timing;
         options.quorum = known_quorum;
+        options.inter_broker_listener = Some(config.listeners.inter_broker.clone());
         options.leader_rebalance_enabled = settings.boolean("auto.leader.rebalance.enable");
         let controller = Controller::start(options).await?;
         let (stop, stopped) = watch::channel(false);
@@ -108,6 +109,11 @@ impl ControllerRole {
     /// What it is, at every moment.
     pub(crate) fn status(&self) -> watch::Receiver<ControllerStatus> {
         self.controller.status()
+    }
+
+    /// What it counts, and the cluster in numbers.
+    pub(crate) fn metrics(&self) -> ControllerMetrics {
+        self.controller.metrics()
     }
 
     /// Hands leadership over, stops the quorum's work, then its listener.

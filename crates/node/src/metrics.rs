@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use klamm_broker::broker::Broker;
 use klamm_broker::lifecycle::BrokerPhase;
-use klamm_controller::{ControllerStatus, QuorumRole};
+use klamm_broker::partition::ReplicaLag;
+use klamm_broker::replica_manager::{LaggingReplica, ReplicaLags};
+use klamm_controller::{ControllerMetrics, ControllerStatus, QuorumRole};
 use klamm_kafka_api::Front;
 use klamm_metadata::{MetadataProvenance, SnapshotWriter};
 use prometheus_client::collector::Collector;
@@ -26,11 +28,18 @@ pub(crate) struct BrokerView {
     pub(crate) front: Arc<Front>,
 }
 
+/// What a controller shows of itself.
+#[derive(Clone)]
+pub(crate) struct ControllerView {
+    pub(crate) status: watch::Receiver<ControllerStatus>,
+    pub(crate) metrics: ControllerMetrics,
+}
+
 /// The parts of a node, as they come and go.
 #[derive(Default)]
 struct Parts {
     broker: Option<BrokerView>,
-    controller: Option<watch::Receiver<ControllerStatus>>,
+    controller: Option<ControllerView>,
     is_serving: bool,
     is_stopping: bool,
 }
@@ -61,8 +70,8 @@ impl Observed {
         change(&mut self.parts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    pub(crate) fn set_controller(&self, status: watch::Receiver<ControllerStatus>) {
-        self.change(|parts| parts.controller = Some(status));
+    pub(crate) fn set_controller(&self, controller: ControllerView) {
+        self.change(|parts| parts.controller = Some(controller));
     }
 
     pub(crate) fn set_broker(&self, broker: BrokerView) {
@@ -94,7 +103,7 @@ impl NodeView for Observed {
 
     fn liveness(&self) -> (bool, String) {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let failure = parts.controller.as_ref().and_then(|status| status.borrow().failure.clone());
+        let failure = parts.controller.as_ref().and_then(|view| view.status.borrow().failure.clone());
         match failure {
             Some(reason) => (false, format!("controller: stopped: {reason}")),
             None => (true, "alive".to_owned()),
@@ -105,8 +114,8 @@ impl NodeView for Observed {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_ready = parts.is_serving && !parts.is_stopping;
         let mut lines = Vec::new();
-        if let Some(status) = &parts.controller {
-            let status = status.borrow();
+        if let Some(view) = &parts.controller {
+            let status = view.status.borrow();
             is_ready &= status.is_ready;
             let leader =
                 status.leader.as_ref().map_or_else(|| "nobody".to_owned(), |at| at.node_id.to_string());
@@ -169,15 +178,18 @@ impl Collector for PartsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (broker, controller) = {
             let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-            (parts.broker.clone(), parts.controller.as_ref().map(|status| status.borrow().clone()))
+            (parts.broker.clone(), parts.controller.clone())
         };
         let mut samples = Samples { encoder: &mut encoder };
         of_process(&mut samples)?;
-        if let Some(status) = controller {
+        if let Some(ControllerView { status, metrics }) = controller {
+            let status = status.borrow().clone();
             of_controller(&status, &mut samples)?;
+            of_cluster(&metrics, &mut samples)?;
         }
         if let Some(BrokerView { broker, front }) = broker {
             of_broker(&broker, &mut samples)?;
+            of_followers(&broker, &mut samples)?;
             of_front(&front, &mut samples)?;
         }
         Ok(())
@@ -209,6 +221,28 @@ impl Samples<'_, '_> {
         for (key, version, count) in front.answered() {
             let labels = [("request", key.name().to_owned()), ("version", version.to_string())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Samples<'_, '_> {
+    /// One gauge for each follower that is named.
+    fn lagging(
+        &mut self,
+        name: &str,
+        help: &str,
+        lags: &ReplicaLags,
+        value: impl Fn(ReplicaLag) -> i64,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for LaggingReplica { partition, broker, lag } in &lags.worst {
+            let labels = [
+                ("topic", partition.topic.to_string()),
+                ("partition", partition.partition.to_string()),
+                ("replica", broker.to_string()),
+            ];
+            ConstGauge::new(value(*lag)).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
@@ -261,6 +295,91 @@ fn of_controller(status: &ControllerStatus, samples: &mut Samples<'_, '_>) -> fm
     samples.gauge("controller_quorum_term", "The term of the metadata quorum", term)?;
     let committed = status.committed_end_offset.0;
     samples.gauge("controller_committed_end_offset", "Exclusive end of the committed metadata", committed)
+}
+
+/// The cluster, as every controller knows it.
+fn of_cluster(metrics: &ControllerMetrics, samples: &mut Samples<'_, '_>) -> fmt::Result {
+    let gauges = metrics.gauges();
+    for (name, help, value) in [
+        ("controller_topics", "Topics", gauges.topics),
+        ("controller_partitions", "Partitions of all topics", gauges.partitions),
+        ("controller_offline_partitions", "Partitions that nobody leads", gauges.offline_partitions),
+        (
+            "controller_offline_replicas",
+            "Replicas that their brokers cannot serve, as log directories have failed",
+            gauges.offline_replicas,
+        ),
+        (
+            "controller_partitions_not_led_by_preferred",
+            "Partitions that the first of their replicas does not lead",
+            gauges.not_led_by_preferred,
+        ),
+        ("controller_active_brokers", "Brokers that are not fenced", gauges.active_brokers),
+        ("controller_fenced_brokers", "Brokers that are registered and fenced", gauges.fenced_brokers),
+    ] {
+        samples.gauge(name, help, as_gauge(value))?;
+    }
+    let elections = metrics.elections();
+    for (name, help, value) in [
+        ("controller_leader_elections", "Elections of partition leaders", elections.all),
+        (
+            "controller_eligible_leader_elections",
+            "Elections of a replica that was out of sync but eligible",
+            elections.from_eligible,
+        ),
+        (
+            "controller_unclean_leader_elections",
+            "Elections of a replica that may lack committed records",
+            elections.unclean,
+        ),
+    ] {
+        samples.counter(name, help, value)?;
+    }
+    Ok(())
+}
+
+/// A follower that has not held all of its leader's log for longer is named.
+const LAGGING_AFTER_MS: u64 = 1_000;
+/// How many followers are named at most.
+const LAGGING_NAMED_MAX: usize = 100;
+
+/// How far followers are behind, as the leaders here see it.
+fn of_followers(broker: &Broker, samples: &mut Samples<'_, '_>) -> fmt::Result {
+    let lags = broker.replicas().replica_lags(LAGGING_AFTER_MS, LAGGING_NAMED_MAX);
+    let as_gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    for (name, help, value) in [
+        (
+            "broker_replica_lag_records_max",
+            "The most records that a follower of a partition led here lacks",
+            as_gauge(lags.records_max),
+        ),
+        (
+            "broker_replica_lag_milliseconds_max",
+            "The longest that a follower has not held all of a partition led here",
+            as_gauge(lags.millis_max),
+        ),
+        (
+            "broker_lagging_replicas",
+            "Followers that have not held all of a partition led here for a second",
+            i64::try_from(lags.lagging).unwrap_or(i64::MAX),
+        ),
+    ] {
+        samples.gauge(name, help, value)?;
+    }
+    let of_records = |lag: ReplicaLag| as_gauge(lag.records);
+    let of_millis = |lag: ReplicaLag| as_gauge(lag.millis);
+    samples.lagging(
+        "broker_replica_lag_records",
+        "Records that a lagging follower lacks",
+        &lags,
+        of_records,
+    )?;
+    samples.lagging(
+        "broker_replica_lag_milliseconds",
+        "For how long a lagging follower has not held all",
+        &lags,
+        of_millis,
+    )
 }
 
 fn of_broker(broker: &Broker, samples: &mut Samples<'_, '_>) -> fmt::Result {

@@ -19,7 +19,7 @@ use crate::broker_role::{BrokerRole, BrokerStart, Runtimes};
 use crate::controller_role::ControllerRole;
 use crate::derived::DerivedSettings;
 use crate::error::{ForeignDirectories, NodeError};
-use crate::metrics::{BrokerView, Observed};
+use crate::metrics::{BrokerView, ControllerView, Observed};
 use crate::node_config::NodeConfig;
 use crate::resolve::resolve;
 use crate::signals::stop_reason;
@@ -313,8 +313,9 @@ impl Node {
             let controller =
                 ControllerRole::start(&self.config, &self.derived, belongs, self.fs.clone()).await?;
             tracing::info!(addresses = ?controller.addresses(), "the controller takes part in the quorum");
-            self.observed.set_controller(controller.status());
             let status = controller.status();
+            let view = ControllerView { status: status.clone(), metrics: controller.metrics() };
+            self.observed.set_controller(view);
             started.controller = Some(controller);
             if self.config.roles.broker {
                 self.until_enlisted(status).await?;

@@ -34,6 +34,7 @@ const VOTER_CHANGE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct ActiveSettings {
     pub(crate) control: ControlConfig,
     pub(crate) schema: Arc<dyn ConfigSchema + Send + Sync>,
+    pub(crate) inter_broker_listener: Option<String>,
     pub(crate) leader_rebalance_enabled: bool,
     pub(crate) leader_rebalance_interval: Duration,
     pub(crate) leaderless_election_interval: Duration,
@@ -244,6 +245,9 @@ impl ActiveController {
             let mut found = probe_dying(&order.addresses).await;
             while found != Probe::Refused && tokio::time::Instant::now() < end {
                 tracing::debug!(broker = %order.broker, ?found, "a suspect is probed again");
+                if found == Probe::Silent {
+                    let _ = handle.evidence(order.broker, order.epoch, Evidence::ProbeUnanswered);
+                }
                 tokio::time::sleep(PROBE_AGAIN).await;
                 found = probe_dying(&order.addresses).await;
             }

@@ -202,11 +202,12 @@ impl Leading {
             Suspicion::None => {}
             Suspicion::Braked => {
                 tracing::warn!(%broker, "looks dead, but too many do: it is looked at again in a second");
-                return Ok(self.probe_order(broker, epoch, now.plus_millis(BRAKED_MS)));
+                return Ok(self.probe_order(broker, epoch, now.plus_millis(BRAKED_MS), settings));
             }
-            Suspicion::Probe { at } => return Ok(self.probe_order(broker, epoch, at)),
+            Suspicion::Probe { at } => return Ok(self.probe_order(broker, epoch, at, settings)),
             Suspicion::Dead => {
-                let fenced = Self::cluster(&self.appender, &settings.control, now).fence(broker);
+                let fenced =
+                    Self::cluster(&self.appender, &settings.control, now).fence(&self.liveness, broker);
                 let is_news = !fenced.records.is_empty();
                 if self.carry_out(fenced).await?.is_some() && is_news {
                     tracing::warn!(%broker, ?evidence, "fenced: its process is gone");
@@ -216,11 +217,24 @@ impl Leading {
         Ok(None)
     }
 
-    fn probe_order(&self, broker: BrokerId, epoch: BrokerEpoch, at: Timestamp) -> Option<ProbeOrder> {
+    /// To look where other brokers would. What clients outside are told may lead elsewhere from here: in containers whose ports
+    /// are published on one machine, to this very node.
+    fn probe_order(
+        &self,
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+        at: Timestamp,
+        settings: &ActiveSettings,
+    ) -> Option<ProbeOrder> {
         let registration = self.appender.latest().cluster.broker(broker)?;
-        let endpoints = registration.endpoints.iter();
-        let addresses =
-            endpoints.map(|endpoint| NodeAddress::new(endpoint.host.clone(), endpoint.port)).collect();
+        let name = settings.inter_broker_listener.as_deref();
+        let addresses = match name.and_then(|name| registration.endpoint(name)) {
+            Some(endpoint) => vec![NodeAddress::new(endpoint.host.clone(), endpoint.port)],
+            None => {
+                let endpoints = registration.endpoints.iter();
+                endpoints.map(|endpoint| NodeAddress::new(endpoint.host.clone(), endpoint.port)).collect()
+            }
+        };
         Some(ProbeOrder { broker, epoch, addresses, at })
     }
 

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use klamm_rpc::NodeAddress;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 
 /// Between two probes of one suspect.
 const PROBE_PAUSE: Duration = Duration::from_millis(10);
@@ -21,23 +21,30 @@ pub(crate) enum Probe {
     Answered,
     /// The host is up and nobody listens, or there is no way to the host.
     Refused,
-    /// Nothing came back, which proves nothing.
+    /// Nothing came back, or the name is nobody's: so it is when a container has gone with its network.
+    Silent,
+    /// Something else, which proves nothing.
     Unknown,
 }
 
 /// Tries to connect to `address`, once.
 pub(crate) async fn probe(address: &NodeAddress) -> Probe {
-    let connect = TcpStream::connect((address.host.as_str(), address.port));
-    match tokio::time::timeout(PROBE_TIMEOUT, connect).await {
-        Ok(Ok(_)) => Probe::Answered,
-        Ok(Err(error)) => match error.kind() {
-            ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-                Probe::Refused
-            }
-            _ => Probe::Unknown,
-        },
-        Err(_) => Probe::Unknown,
-    }
+    let connect = async {
+        // An error here is one of the name.
+        let Ok(found) = lookup_host((address.host.as_str(), address.port)).await else {
+            return Probe::Silent;
+        };
+        match TcpStream::connect(&*found.collect::<Vec<_>>()).await {
+            Ok(_) => Probe::Answered,
+            Err(error) => match error.kind() {
+                ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+                    Probe::Refused
+                }
+                _ => Probe::Unknown,
+            },
+        }
+    };
+    tokio::time::timeout(PROBE_TIMEOUT, connect).await.unwrap_or(Probe::Silent)
 }
 
 /// Whether nobody listens at any of `addresses`: one that answers is enough, and one that tells nothing leaves it open.
@@ -47,18 +54,19 @@ pub(crate) async fn probe_any(addresses: &[NodeAddress]) -> Probe {
         match probe(address).await {
             Probe::Answered => return Probe::Answered,
             Probe::Refused => {}
-            Probe::Unknown => outcome = Probe::Unknown,
+            Probe::Silent if outcome == Probe::Unknown => {}
+            silent @ (Probe::Silent | Probe::Unknown) => outcome = silent,
         }
     }
     outcome
 }
 
-/// As [`probe_any`], again after pauses for as long as nobody refuses. The kernel takes a dead process apart bit by bit: its
+/// As [`probe_any`], again after pauses for as long as somebody answers. The kernel takes a dead process apart bit by bit: its
 /// listener may still answer, or break the connection, some time after its streams have ended.
 pub(crate) async fn probe_dying(addresses: &[NodeAddress]) -> Probe {
     let mut outcome = probe_any(addresses).await;
     for pause in DYING_PAUSES_MS {
-        if outcome == Probe::Refused {
+        if matches!(outcome, Probe::Refused | Probe::Silent) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -95,6 +103,9 @@ mod tests {
         assert_eq!(probe_any(&[gone.clone(), address.clone()]).await, Probe::Answered);
         assert_eq!(probe_any(std::slice::from_ref(&gone)).await, Probe::Refused);
         assert_eq!(probe_any(&[]).await, Probe::Unknown, "nobody to ask proves nothing");
+        let nobody = NodeAddress::new("nobody.invalid", 1);
+        assert_eq!(probe_any(&[gone.clone(), nobody.clone()]).await, Probe::Silent);
+        assert_eq!(probe_any(&[nobody, address]).await, Probe::Answered);
     }
 
     #[tokio::test]

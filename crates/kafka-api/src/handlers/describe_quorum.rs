@@ -1,4 +1,5 @@
-//! DescribeQuorum (55): who leads the metadata quorum, and how far its members are (KIP-595, KIP-836, KIP-853).
+//! DescribeQuorum (55): who leads the metadata quorum, and how far its members are (KIP-595, KIP-836, KIP-853). The leader
+//! of any other partition tells the same of its replicas ([`crate::replica_states`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +9,13 @@ use klamm_protocol::messages::describe_quorum_response::{
     Listener, Node, PartitionData, ReplicaState, TopicData,
 };
 use klamm_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
-use klamm_protocol::{ErrorCode, Uuid, VersionRange};
+use klamm_protocol::{Uuid, VersionRange};
 
 use crate::cluster::{Cluster, METADATA_TOPIC};
 use crate::context::RequestContext;
+use crate::data_plane::DataPlane;
 use crate::ports::{QuorumDescription, QuorumReplica};
+use crate::replica_states::describe_partitions;
 use crate::submission::Refused;
 use crate::table::{Access, Answer, Handler, Operation, Ticket};
 
@@ -28,15 +31,16 @@ const DIRECTORIES_SINCE: i16 = 2;
 /// Serves DescribeQuorum.
 pub(crate) struct DescribeQuorumHandler {
     cluster: Arc<Cluster>,
+    plane: Arc<DataPlane>,
     /// The name of the controllers' listener.
     listener: Arc<str>,
 }
 
 impl DescribeQuorumHandler {
-    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>, plane: Arc<DataPlane>) -> Self {
         let mut listeners = cluster.settings.list("controller.listener.names").into_iter();
         let listener = listeners.next().unwrap_or_else(|| LISTENER_DEFAULT.to_owned()).into();
-        Self { cluster, listener }
+        Self { cluster, plane, listener }
     }
 }
 
@@ -52,7 +56,11 @@ impl Handler for DescribeQuorumHandler {
         request: DescribeQuorumRequest,
     ) -> Ticket<DescribeQuorumResponse> {
         if !is_about_the_metadata(&request) {
-            return Ticket::ready(Answer::Response(unknown(request)));
+            return Ticket::ready(Answer::Response(DescribeQuorumResponse {
+                error_message: None,
+                topics: describe_partitions(&self.plane, request.topics),
+                ..DescribeQuorumResponse::default()
+            }));
         }
         let (cluster, listener) = (self.cluster.clone(), self.listener.clone());
         Ticket::later(async move {
@@ -82,25 +90,6 @@ fn is_about_the_metadata(request: &DescribeQuorumRequest) -> bool {
                 && matches!(topic.partitions[..], [asked::PartitionData { partition_index: 0 }])
         }
         _ => false,
-    }
-}
-
-fn unknown(request: DescribeQuorumRequest) -> DescribeQuorumResponse {
-    let code = ErrorCode::UnknownTopicOrPartition;
-    let partition = |partition: asked::PartitionData| PartitionData {
-        partition_index: partition.partition_index,
-        error_code: code.code(),
-        error_message: Some(code.message().to_owned()),
-        ..PartitionData::default()
-    };
-    let topics = request.topics.into_iter().map(|topic| TopicData {
-        topic_name: topic.topic_name,
-        partitions: topic.partitions.into_iter().map(partition).collect(),
-    });
-    DescribeQuorumResponse {
-        error_message: None,
-        topics: topics.collect(),
-        ..DescribeQuorumResponse::default()
     }
 }
 
@@ -155,29 +144,30 @@ fn state(replica: &QuorumReplica) -> ReplicaState {
 
 #[cfg(test)]
 mod tests {
-    use klamm_protocol::Writer;
+    use klamm_broker::partition::{Acks, AppendOptions, AppendOrigin};
+    use klamm_protocol::{ErrorCode, Writer};
     use klamm_types::{BrokerId, Offset};
 
     use super::*;
-    use crate::fixture::{Bed, answer, context_of};
+    use crate::data_bed::{DataBed, batch};
 
-    fn ask(bed: &Arc<Bed>, topics: &[(&str, &[i32])]) -> DescribeQuorumResponse {
-        ask_in(2, bed, topics)
+    async fn ask(bed: &DataBed, topics: &[(&str, &[i32])]) -> DescribeQuorumResponse {
+        ask_in(2, bed, topics).await
     }
 
-    fn ask_in(version: i16, bed: &Arc<Bed>, topics: &[(&str, &[i32])]) -> DescribeQuorumResponse {
+    async fn ask_in(version: i16, bed: &DataBed, topics: &[(&str, &[i32])]) -> DescribeQuorumResponse {
         let topic = |(name, partitions): &(&str, &[i32])| asked::TopicData {
             topic_name: (*name).to_owned(),
             partitions: partitions.iter().map(|i| asked::PartitionData { partition_index: *i }).collect(),
         };
         let request = DescribeQuorumRequest { topics: topics.iter().map(topic).collect() };
-        let handler = DescribeQuorumHandler::new(bed.cluster());
-        answer(handler.handle(context_of::<DescribeQuorumRequest>(version), request))
+        let handler = DescribeQuorumHandler::new(bed.bed.cluster(), bed.plane.clone());
+        bed.ask(&handler, version, request).await
     }
 
-    #[test]
-    fn the_quorum_is_told_as_its_leader_sees_it() {
-        let bed = Bed::with_brokers(&[(1, false)]);
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_quorum_is_told_as_its_leader_sees_it() {
+        let bed = DataBed::new().await;
         let voter = QuorumReplica {
             node: BrokerId(2),
             directory: [7; 16],
@@ -187,14 +177,14 @@ mod tests {
             endpoint: Some(("host".to_owned(), 9093)),
         };
         let observer = QuorumReplica { node: BrokerId(5), endpoint: None, ..voter.clone() };
-        *bed.quorum.lock().unwrap() = Some(QuorumDescription {
+        *bed.bed.quorum.lock().unwrap() = Some(QuorumDescription {
             leader: BrokerId(2),
             term: 3,
             committed_end_offset: Offset(10),
             voters: vec![voter],
             observers: vec![observer],
         });
-        let response = ask(&bed, &[(METADATA_TOPIC, &[0])]);
+        let response = ask(&bed, &[(METADATA_TOPIC, &[0])]).await;
         assert_eq!((response.error_code, response.error_message.as_deref()), (0, None));
         let partition = &response.topics[0].partitions[0];
         assert_eq!((partition.leader_id, partition.leader_epoch, partition.high_watermark), (2, 3, 10));
@@ -212,27 +202,60 @@ mod tests {
         );
         // Answers that a version cannot carry end the connection.
         for version in DescribeQuorumRequest::VERSIONS.iter() {
-            let response = ask_in(version, &bed, &[(METADATA_TOPIC, &[0])]);
+            let response = ask_in(version, &bed, &[(METADATA_TOPIC, &[0])]).await;
             assert_eq!(response.topics[0].partitions[0].observers.len(), 1);
             response.encode(version, &mut Writer::new()).unwrap();
         }
     }
 
-    #[test]
-    fn other_partitions_have_no_quorum() {
-        let bed = Bed::with_brokers(&[(1, false)]);
-        let code = ErrorCode::UnknownTopicOrPartition.code();
-        for topics in [&[("a", &[0][..])][..], &[(METADATA_TOPIC, &[1])], &[(METADATA_TOPIC, &[0, 0])]] {
-            let response = ask(&bed, topics);
-            assert!(response.topics[0].partitions.iter().all(|p| p.error_code == code));
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_leader_tells_of_its_own_partitions_and_of_no_other() {
+        let bed = DataBed::new().await;
+        let options = AppendOptions {
+            acks: Acks::All,
+            timeout: Duration::from_secs(10),
+            leader_epoch: None,
+            origin: AppendOrigin::Client,
+            first_sequence: None,
+        };
+        bed.partition(1).append(batch(&["a", "b"]), &options).done().await.unwrap();
+        for version in DescribeQuorumRequest::VERSIONS.iter() {
+            let response =
+                ask_in(version, &bed, &[("t", &[1, 2, 9, 1]), ("nobody", &[0]), ("a/b", &[0])]).await;
+            response.encode(version, &mut Writer::new()).unwrap();
+            let led = &response.topics[0].partitions[0];
+            assert_eq!(
+                (led.partition_index, led.error_code, led.leader_id, led.high_watermark),
+                (1, 0, 1, 2)
+            );
+            let ends: Vec<_> = led.current_voters.iter().map(|v| (v.replica_id, v.log_end_offset)).collect();
+            assert_eq!((ends, led.observers.len()), (vec![(1, 2)], 0));
+            let codes = response.topics.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code);
+            let (elsewhere, unknown) = (ErrorCode::NotLeaderOrFollower, ErrorCode::UnknownTopicOrPartition);
+            let expected = [ErrorCode::None, elsewhere, unknown, unknown, unknown].map(ErrorCode::code);
+            assert_eq!(codes.collect::<Vec<_>>(), expected);
         }
-        assert!(ask(&bed, &[]).topics.is_empty());
     }
 
-    #[test]
-    fn without_a_leader_the_request_fails() {
-        let bed = Bed::with_brokers(&[(1, false)]);
-        let response = ask(&bed, &[(METADATA_TOPIC, &[0])]);
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_metadata_is_asked_for_alone() {
+        let bed = DataBed::new().await;
+        let code = ErrorCode::UnknownTopicOrPartition.code();
+        for topics in [
+            &[(METADATA_TOPIC, &[1][..])][..],
+            &[(METADATA_TOPIC, &[0, 0])],
+            &[(METADATA_TOPIC, &[0]), ("x", &[0])],
+        ] {
+            let response = ask(&bed, topics).await;
+            assert!(response.topics[0].partitions.iter().all(|p| p.error_code == code));
+        }
+        assert!(ask(&bed, &[]).await.topics.is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_a_leader_the_request_fails() {
+        let bed = DataBed::new().await;
+        let response = ask(&bed, &[(METADATA_TOPIC, &[0])]).await;
         assert_eq!(response.error_code, ErrorCode::RequestTimedOut.code());
     }
 }

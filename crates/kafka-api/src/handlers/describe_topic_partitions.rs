@@ -13,7 +13,7 @@ use klamm_protocol::messages::describe_topic_partitions_response::{
 };
 use klamm_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 use klamm_protocol::{ErrorCode, VersionRange};
-use klamm_types::{PartitionId, TopicName};
+use klamm_types::{PartitionId, TopicId, TopicName};
 
 use crate::cluster::{Cluster, ClusterView, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, ids, is_internal};
 use crate::context::RequestContext;
@@ -139,8 +139,10 @@ fn describe(
     room: usize,
 ) -> (DescribeTopicPartitionsResponseTopic, Option<i32>) {
     let from_first = topic.partitions().skip(usize::try_from(first).unwrap_or(usize::MAX));
-    let partitions: Vec<_> =
-        from_first.take(room).map(|(id, partition)| describe_partition(view, id, partition)).collect();
+    let partitions: Vec<_> = from_first
+        .take(room)
+        .map(|(id, partition)| describe_partition(view, topic.id, id, partition))
+        .collect();
     let next = partitions.last().map_or(first, |last| last.partition_index.saturating_add(1));
     let is_rest = usize::try_from(next).is_ok_and(|next| next < topic.partition_count());
     let described = DescribeTopicPartitionsResponseTopic {
@@ -156,6 +158,7 @@ fn describe(
 
 fn describe_partition(
     view: &ClusterView,
+    topic: TopicId,
     id: PartitionId,
     partition: &PartitionRegistration,
 ) -> DescribeTopicPartitionsResponsePartition {
@@ -168,14 +171,14 @@ fn describe_partition(
         isr_nodes: ids(&partition.isr),
         eligible_leader_replicas: Some(ids(&partition.elr)),
         last_known_elr: Some(ids(&partition.last_known_elr)),
-        offline_replicas: view.offline_replicas(partition),
+        offline_replicas: view.offline_replicas(topic, id, partition),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{Bed, answer, context_of, topic};
+    use crate::fixture::{Bed, answer, context_of, offline, topic};
 
     type Page = (Vec<(String, i16, Vec<i32>)>, Option<(String, i32)>);
 
@@ -218,6 +221,18 @@ mod tests {
         assert_eq!(ask(&[], 2, None), page(&[("a", &[0, 1])], Some(("b", 0))));
         assert_eq!(ask(&[], 0, Some(("b", 0))), page(&[("b", &[0])], Some(("b", 1))));
         assert_eq!(ask(&["c", "a", "c"], -5, None), page(&[("a", &[0])], Some(("a", 1))));
+    }
+
+    #[test]
+    fn replicas_whose_directory_has_failed_are_told_as_offline() {
+        let bed = bed();
+        bed.learn(&[offline(1, &[(1, 0), (1, 2), (3, 0)])]);
+        let handler = DescribeTopicPartitionsHandler::new(bed.cluster());
+        let request = DescribeTopicPartitionsRequest { response_partition_limit: 9, ..Default::default() };
+        let response = answer(handler.handle(context_of::<DescribeTopicPartitionsRequest>(0), request));
+        let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+        let told: Vec<_> = partitions.map(|partition| partition.offline_replicas.len()).collect();
+        assert_eq!(told, [0, 0, 1, 0, 1, 1]);
     }
 
     #[test]

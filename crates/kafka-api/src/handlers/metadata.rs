@@ -75,14 +75,18 @@ impl Handler for MetadataHandler {
         let missing = self.missing(&request, &context);
         let cluster = self.cluster.clone();
         let view = cluster.view(&context.listener);
-        let suspects = suspected_leaders(&cluster, &view, &request, context.version);
-        if missing.is_empty() && suspects.is_empty() {
+        let tells_of_leaders = tells_of_leaders(&cluster, &view, &request, context.version);
+        if missing.is_empty() && !tells_of_leaders {
             return Ticket::ready(Answer::Response(describe(&cluster, &view, &request, context.version)));
         }
         let creations = self.creations.clone();
         Ticket::later(async move {
-            for suspect in suspects {
-                cluster.metadata.unsuspected(suspect).await;
+            if tells_of_leaders {
+                cluster.metadata.noticed().await;
+                let view = cluster.view(&context.listener);
+                for suspect in suspected_leaders(&cluster, &view, &request, context.version) {
+                    cluster.metadata.unsuspected(suspect).await;
+                }
             }
             if let Some(creation) = Creations::begin(&creations, missing) {
                 create(&cluster, creation).await;
@@ -91,6 +95,12 @@ impl Handler for MetadataHandler {
             Answer::Response(describe(&cluster, &view, &request, context.version))
         })
     }
+}
+
+/// Whether the answer may say of another node that it leads something.
+fn tells_of_leaders(cluster: &Cluster, view: &ClusterView, request: &MetadataRequest, version: i16) -> bool {
+    let names_topics = version == 0 || request.topics.as_ref().is_none_or(|topics| !topics.is_empty());
+    names_topics && view.usable_nodes().any(|node| node.id != cluster.broker)
 }
 
 /// Brokers that may be dead, and of which the answer would say that they lead what is asked for. Told of a dead leader, a
@@ -269,7 +279,7 @@ impl TopicsAnswer<'_> {
     }
 
     fn topic(&self, topic: &TopicImage) -> MetadataResponseTopic {
-        let partitions = topic.partitions().map(|(id, partition)| self.partition(id, partition));
+        let partitions = topic.partitions().map(|(id, partition)| self.partition(topic.id, id, partition));
         MetadataResponseTopic {
             error_code: ErrorCode::None.code(),
             name: Some(topic.name.to_string()),
@@ -284,7 +294,12 @@ impl TopicsAnswer<'_> {
         }
     }
 
-    fn partition(&self, id: PartitionId, partition: &PartitionRegistration) -> MetadataResponsePartition {
+    fn partition(
+        &self,
+        topic: TopicId,
+        id: PartitionId,
+        partition: &PartitionRegistration,
+    ) -> MetadataResponsePartition {
         let view = self.view;
         let mut replicas = partition.replicas.clone();
         let mut isr = partition.isr.clone();
@@ -312,7 +327,7 @@ impl TopicsAnswer<'_> {
             leader_epoch: partition.leader_epoch.0,
             replica_nodes: ids(&replicas),
             isr_nodes: ids(&isr),
-            offline_replicas: view.offline_replicas(partition),
+            offline_replicas: view.offline_replicas(topic, id, partition),
         }
     }
 }

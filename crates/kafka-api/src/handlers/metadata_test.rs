@@ -4,7 +4,7 @@ use klamm_pb::controller::v1::submit_response::Outcome;
 use klamm_types::{LeaderEpoch, PartitionEpoch};
 
 use super::*;
-use crate::fixture::{Bed, answer, broker_ids, context_of, partition, topic, topic_id};
+use crate::fixture::{Bed, answer, broker_ids, context_of, offline, partition, topic, topic_id};
 use crate::ports::GatewayError;
 
 fn bed() -> Arc<Bed> {
@@ -127,6 +127,18 @@ fn a_partition_without_a_leader_that_can_be_reached_says_so() {
 }
 
 #[test]
+fn a_replica_whose_directory_has_failed_is_told_as_offline_and_its_broker_is_not() {
+    let bed = bed();
+    bed.learn(&topic(3, "sad", &[&[1, 2], &[1, 2]]));
+    let before = ask(&bed, 12, quiet(&["sad"]));
+    bed.learn(&[offline(1, &[(3, 1)])]);
+    let told = ask(&bed, 12, quiet(&["sad"]));
+    let offline = told.topics[0].partitions.iter().map(|p| p.offline_replicas.clone()).collect::<Vec<_>>();
+    assert_eq!(offline, [vec![], vec![1]]);
+    assert_eq!(told.brokers, before.brokers);
+}
+
+#[test]
 fn a_leader_without_the_clients_listener_is_not_told() {
     let bed = bed();
     let mut context = context_of::<MetadataRequest>(9);
@@ -210,7 +222,8 @@ fn an_answer_waits_for_the_election_when_a_leader_may_be_dead() {
     let all = || MetadataRequest { topics: None, ..MetadataRequest::default() };
     for (version, request) in [(9, quiet(&["orders"])), (1, all()), (0, quiet(&[]))] {
         let bed = bed();
-        bed.suspects.lock().unwrap().insert(BrokerId(2));
+        // Its client knew first.
+        bed.unnoticed.lock().unwrap().insert(BrokerId(2));
         bed.learn_after_answer(&led_by_another());
         let response = ask(&bed, version, request);
         let orders = response.topics.iter().find(|topic| topic.name.as_deref() == Some("orders")).unwrap();
