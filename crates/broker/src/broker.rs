@@ -29,6 +29,7 @@ use crate::lifecycle::{BrokerLifecycle, LifecycleOptions, NotReleased, Registrat
 use crate::log_dirs::LogDirs;
 use crate::metadata::{LoaderFault, MetadataCache, MetadataLoader};
 use crate::metrics::BrokerMetrics;
+use crate::offline_reporter::OfflineReporter;
 use crate::partition::{SessionLease, Surroundings};
 use crate::producer_ids::{ControllerBlocks, ProducerIds};
 use crate::replica_manager::ReplicaManager;
@@ -182,7 +183,7 @@ impl Broker {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&replicas).run());
         tasks.spawn_on(proposer.run(controller.clone(), told(stopped.clone())), &options.control);
-        let (following, loader) = follow_metadata(&controller, &metadata, &replicas, stopped);
+        let (following, loader) = follow_metadata(&controller, &metadata, &replicas, stopped.clone());
         tasks.spawn_on(following, &options.control);
         let lifecycle = {
             let _on_control = options.control.enter();
@@ -195,6 +196,13 @@ impl Broker {
                 lease: lease.clone(),
             })
         };
+        let reporter = OfflineReporter {
+            replicas: Arc::clone(&replicas),
+            client: controller.clone(),
+            metadata: Arc::clone(&metadata),
+            lifecycle: lifecycle.clone(),
+        };
+        tasks.spawn_on(reporter.run(told(stopped)), &options.control);
         let blocks = ControllerBlocks { client: controller.clone(), lifecycle: lifecycle.clone() };
         Ok(Self {
             metadata,
@@ -260,8 +268,7 @@ impl Broker {
         self.clock
     }
 
-    /// Returns when the broker cannot go on. While a part of its log directories is out of service it asks to be fenced,
-    /// so that what it leads moves to others.
+    /// Returns when the broker cannot go on. While some of its log directories are in service it does.
     pub async fn failed(&self) -> BrokerFailure {
         tokio::select! {
             refusal = self.lifecycle.refusal() => BrokerFailure::Refused(refusal),
@@ -288,11 +295,8 @@ impl Broker {
         loop {
             let mut failures = statuses.iter().map(|dir| dir.failure.as_ref());
             let reason = failures.clone().flatten().next_back().cloned();
-            if let Some(reason) = reason {
-                if failures.all(|failure| failure.is_some()) {
-                    return BrokerFailure::NoLogDir { reason };
-                }
-                self.lifecycle.set_wants_fence(true);
+            if let Some(reason) = reason.filter(|_| failures.all(|failure| failure.is_some())) {
+                return BrokerFailure::NoLogDir { reason };
             }
             statuses = dirs.changed_from(&statuses).await;
         }

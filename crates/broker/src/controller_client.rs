@@ -254,6 +254,36 @@ impl ControllerClient {
         }
     }
 
+    /// Tells the active controller which replicas this broker cannot serve, and which it leads although their disk is
+    /// full. Who has applied the metadata up to the offset
+    /// in the answer sees what became of each. The same may be said again: what is known changes nothing.
+    ///
+    /// # Errors
+    /// [`ControllerError`].
+    pub(crate) async fn report_offline_replicas(
+        &self,
+        broker_epoch: BrokerEpoch,
+        (replicas, full): (Vec<pb::OfflineReplica>, Vec<pb::OfflineReplica>),
+        timeout: Duration,
+    ) -> Result<Offset, ControllerError> {
+        use pb::report_offline_replicas_response::Result as Outcome;
+        let caller = Some(self.config.identity.caller());
+        let message =
+            pb::ReportOfflineReplicasRequest { caller, broker_epoch: broker_epoch.0, replicas, full };
+        let answer = self
+            .call(Repeat::Always, Deadline::after(timeout), |channel, attempt| {
+                let request = attempt.request(message.clone());
+                let mut client = limited!(BrokerLifecycleClient, channel);
+                async move { client.report_offline_replicas(request).await }
+            })
+            .await?;
+        match answer.result {
+            Some(Outcome::Applied(applied)) => Ok(Offset(applied.offset)),
+            Some(Outcome::Refusal(refusal)) => Err(refused(refusal)),
+            None => Err(ControllerError::BadAnswer { missing: "result" }),
+        }
+    }
+
     /// Tells the active controller what speaks for the death of `broker`.
     ///
     /// # Errors

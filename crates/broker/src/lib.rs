@@ -24,6 +24,7 @@ pub mod lifecycle;
 pub mod log_dirs;
 pub mod metadata;
 pub mod metrics;
+mod offline_reporter;
 pub mod partition;
 pub mod producer_ids;
 pub mod replica_manager;

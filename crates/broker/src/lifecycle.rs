@@ -67,11 +67,19 @@ pub struct BrokerState {
 pub trait Incarnations: Send + Sync + fmt::Debug + 'static {
     /// The broker is registered as the incarnation `epoch`. What it held of an earlier one is void.
     fn begin(&self, epoch: BrokerEpoch) -> BoxFuture<'_, ()>;
+
+    /// Whether everything can be served, as far as is known. If not, an incarnation stays fenced until
+    /// [`BrokerLifecycle::set_wants_fence`] says otherwise: it would be elected to lead what it cannot serve.
+    fn is_whole(&self) -> bool;
 }
 
 impl Incarnations for Arc<ReplicaManager> {
     fn begin(&self, epoch: BrokerEpoch) -> BoxFuture<'_, ()> {
         Box::pin(self.begin_incarnation(epoch))
+    }
+
+    fn is_whole(&self) -> bool {
+        self.log_dirs().is_whole()
     }
 }
 
@@ -181,9 +189,10 @@ impl BrokerLifecycle {
         }
     }
 
-    /// Says whether the broker cannot serve at present (for example because no log directory works).
+    /// Says whether the broker as a whole cannot serve at present: it has replicas that it cannot serve, and the controller
+    /// does not know them.
     pub fn set_wants_fence(&self, fence: bool) {
-        self.shared.wishes.send_if_modified(|wishes| std::mem::replace(&mut wishes.fence, fence) != fence);
+        self.shared.set_wants_fence(fence);
     }
 
     /// Asks the controller to let the broker go, and waits until it does: its leaderships have moved then, as far as
@@ -230,6 +239,10 @@ impl BrokerLifecycle {
 }
 
 impl Shared {
+    fn set_wants_fence(&self, fence: bool) {
+        self.wishes.send_if_modified(|wishes| std::mem::replace(&mut wishes.fence, fence) != fence);
+    }
+
     fn set(&self, phase: BrokerPhase, epoch: BrokerEpoch) {
         self.state.send_if_modified(|state| {
             let new = BrokerState { phase, epoch };
@@ -275,6 +288,10 @@ impl Life {
             };
             let epoch = BrokerEpoch(registered.broker_epoch);
             self.state.set(BrokerPhase::Fenced, epoch);
+            // Before anybody can report for the new epoch what would lift the fence again.
+            if !self.options.incarnations.is_whole() {
+                self.state.set_wants_fence(true);
+            }
             self.options.incarnations.begin(epoch).await;
             let mut streams = SessionStreams::new(&self.options, &registered, self.wishes.clone());
             let heard = |phase, session| {

@@ -10,12 +10,20 @@ use crate::log_dirs::RecoveryVerdict;
 
 /// Notes the incarnations that it hears of.
 #[derive(Clone, Debug, Default)]
-struct Noted(Arc<Mutex<Vec<BrokerEpoch>>>);
+struct Noted {
+    epochs: Arc<Mutex<Vec<BrokerEpoch>>>,
+    /// Something cannot be served.
+    is_impaired: bool,
+}
 
 impl Incarnations for Noted {
     fn begin(&self, epoch: BrokerEpoch) -> BoxFuture<'_, ()> {
-        self.0.lock().unwrap().push(epoch);
+        self.epochs.lock().unwrap().push(epoch);
         Box::pin(std::future::ready(()))
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.is_impaired
     }
 }
 
@@ -29,6 +37,10 @@ struct Broker {
 
 impl Broker {
     fn start(nodes: &[&FakeController]) -> Self {
+        Self::start_with(nodes, Noted::default())
+    }
+
+    fn start_with(nodes: &[&FakeController], begun: Noted) -> Self {
         let endpoint = Endpoint {
             listener: "PLAINTEXT".to_owned(),
             host: "b1".to_owned(),
@@ -46,7 +58,7 @@ impl Broker {
             verdict: RecoveryVerdict::CrashedDurable,
         };
         let (clock, lease) = (Clock::start(), SessionLease::expired());
-        let (cache, begun) = (Arc::new(MetadataCache::new()), Noted::default());
+        let cache = Arc::new(MetadataCache::new());
         let lifecycle = BrokerLifecycle::start(LifecycleOptions {
             facts,
             client: client_of(nodes),
@@ -85,7 +97,7 @@ async fn a_broker_registers_and_serves_once_it_is_unfenced() {
     let state = broker.until(BrokerPhase::Fenced).await;
     assert_eq!(state.epoch, BrokerEpoch(100));
     controller.wait_for(|script| script.heartbeats().count() > 2).await;
-    assert_eq!(*broker.begun.0.lock().unwrap(), [BrokerEpoch(100)]);
+    assert_eq!(*broker.begun.epochs.lock().unwrap(), [BrokerEpoch(100)]);
     assert_eq!(broker.lease.until(), Timestamp(i64::MIN));
     let script = controller.script();
     let request = script.registrations().next().unwrap();
@@ -97,6 +109,16 @@ async fn a_broker_registers_and_serves_once_it_is_unfenced() {
     assert!(broker.lease.until() >= before.plus_millis(2_900));
     assert!(broker.lease.until() <= broker.clock.now().plus_millis(3_000));
     broker.lifecycle.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_cannot_serve_everything_asks_to_stay_fenced_from_its_first_heartbeat_on() {
+    let controller = FakeController::start(Script::default()).await;
+    let broker = Broker::start_with(&[&controller], Noted { is_impaired: true, ..Noted::default() });
+    let script = controller.wait_for(|script| script.heartbeats().count() > 2).await;
+    assert!(script.heartbeats().all(|heartbeat| heartbeat.want_fence));
+    broker.lifecycle.set_wants_fence(false);
+    controller.wait_for(|script| script.heartbeats().any(|heartbeat| !heartbeat.want_fence)).await;
 }
 
 #[tokio::test]
@@ -176,7 +198,7 @@ async fn a_refused_epoch_ends_the_lease_and_is_replaced_by_a_new_registration() 
         script.broker_epoch = 200;
     });
     broker.until_epoch(200).await;
-    assert_eq!(*broker.begun.0.lock().unwrap(), [BrokerEpoch(100), BrokerEpoch(200)]);
+    assert_eq!(*broker.begun.epochs.lock().unwrap(), [BrokerEpoch(100), BrokerEpoch(200)]);
     // What it found at its start is history: since then it has lost nothing.
     let script = controller.script();
     let last = script.registrations().next_back().unwrap();

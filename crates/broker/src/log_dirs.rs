@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use klamm_log::fs::LogFs;
 use klamm_log::{
-    FailureListener, LogConfig, LogManager, ManagerError, ManagerOptions, ProducerLimits, StartReport,
+    DirContent, FailureListener, LogConfig, LogManager, ManagerError, ManagerOptions, ProducerLimits,
+    StartReport,
 };
 use klamm_metadata::DirectoryId;
 use klamm_types::{BrokerEpoch, Timestamp};
@@ -32,6 +33,7 @@ pub struct LogDirs {
     previous_broker_epoch: Option<BrokerEpoch>,
     recovery: RecoveryVerdict,
     is_complete: bool,
+    all_opened: bool,
 }
 
 /// What the start found in the log directories, for the broker's registration.
@@ -74,6 +76,7 @@ impl LogDirs {
             previous_broker_epoch: previous_broker_epoch(&report),
             recovery: recovery_verdict(&report),
             is_complete: report.dirs.iter().all(|dir| dir.result.is_ok()),
+            all_opened: report.dirs.iter().all(|dir| dir.result.as_ref().is_ok_and(is_opened)),
         };
         dirs.listen();
         Ok(dirs)
@@ -101,8 +104,7 @@ impl LogDirs {
         self.statuses.borrow().clone()
     }
 
-    /// Returns once the directories are not as `known` any more, with how they are then. Lifecycle reports to the
-    /// controller what has failed.
+    /// Returns once the directories are not as `known` any more, with how they are then.
     pub async fn changed_from(&self, known: &[LogDirStatus]) -> Vec<LogDirStatus> {
         let mut statuses = self.statuses.subscribe();
         let changed = statuses.wait_for(|now| now.as_slice() != known).await.map(|now| now.clone());
@@ -129,10 +131,25 @@ impl LogDirs {
         self.recovery
     }
 
+    /// Whether a directory has failed or is missing.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.statuses.borrow().iter().any(|dir| dir.failure.is_some())
+    }
+
+    /// Whether every log could be opened at the start, and no directory has failed since.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.all_opened && !self.has_failed()
+    }
+
     /// Whether all configured directories came into service at the start.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_complete
     }
+}
+
+/// Whether every log in the directory could be opened.
+fn is_opened(content: &DirContent) -> bool {
+    content.logs.iter().all(|log| log.result.is_ok())
 }
 
 fn log_report(report: &StartReport) {

@@ -16,4 +16,4 @@ pub use cache::{MetadataCache, NotApplied};
 pub use feed::FeedError;
 pub use loader::{LoaderFault, MetadataLoader};
 pub use publisher::MetadataPublisher;
-pub use suspects::SUSPICION_TIME;
+pub use suspects::{NOTICE_TIME, SUSPICION_TIME};

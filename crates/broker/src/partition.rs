@@ -19,6 +19,7 @@ mod describe;
 mod effects;
 mod errors;
 mod following;
+mod lag;
 mod lease;
 mod offsets;
 mod ports;
@@ -28,6 +29,7 @@ mod waiters;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
@@ -50,6 +52,7 @@ pub use klamm_log::AppendOrigin;
 pub use klamm_replica::{
     Acks, AppendError, DeletionError, FetchBounds, FetchId, FetchRefusal, FollowerFetch, IsrProposal,
 };
+pub use lag::{FollowerView, LeaderView, ReplicaLag};
 pub use lease::SessionLease;
 pub use offsets::{ListedOffset, OffsetQuery};
 pub use ports::{FetchOutcome, FollowerFetches, IsrProposals};
@@ -92,6 +95,8 @@ struct Shared {
     around: Surroundings,
     wakeups: Wakeups,
     role: ArcSwap<Role>,
+    /// As leader it has refused an append, as the disk is full, and nobody was told yet.
+    lacks_room: AtomicBool,
     waiters: Arc<Waiters>,
     state: Mutex<State>,
 }
@@ -161,6 +166,7 @@ impl PartitionHandle {
             topic,
             partition: log.partition().clone(),
             role: ArcSwap::from_pointee(Role::unassigned()),
+            lacks_room: AtomicBool::new(false),
             waiters: Arc::default(),
             state: Mutex::new(State {
                 replica,
@@ -266,6 +272,16 @@ impl PartitionHandle {
         }
         self.adopt_log_start(&mut state);
         self.leave(state);
+    }
+
+    /// Whether an append was refused since the last [`Self::take_lack_of_room`], as the disk is full.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.shared.lacks_room.load(Ordering::Relaxed)
+    }
+
+    /// The same, and forgets it: the next append tells.
+    pub(crate) fn take_lack_of_room(&self) -> bool {
+        self.shared.lacks_room.swap(false, Ordering::Relaxed)
     }
 
     /// The broker is registered anew, as the incarnation `epoch`: what the replica knew of its role is void. Whoever

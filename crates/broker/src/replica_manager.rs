@@ -2,6 +2,8 @@
 
 mod apply;
 mod housekeeping;
+mod lags;
+mod offline;
 mod settings;
 mod wakeups;
 
@@ -13,12 +15,15 @@ use arc_swap::ArcSwap;
 use klamm_log::LogManager;
 use klamm_metadata::MetadataImage;
 use klamm_types::{BrokerEpoch, BrokerId, PartitionId, TopicId, TopicName};
+use tokio::sync::Notify;
 
 use crate::config::BrokerConfig;
 use crate::log_dirs::LogDirs;
 use crate::metrics::{BrokerMetrics, PartitionGauges};
 use crate::partition::{PartitionHandle, Surroundings};
 
+pub use lags::{LaggingReplica, ReplicaLags};
+pub(crate) use offline::UnreportedReplica;
 pub(crate) use wakeups::Wakeups;
 
 /// One partition, by identity.
@@ -39,6 +44,8 @@ pub struct ReplicaManager {
     applying: Mutex<()>,
     /// An image has been applied: every log has its topic's settings, and retention may act on them.
     has_settings: AtomicBool,
+    /// More replicas may have gone offline, or what is done about it may be another thing.
+    offline_news: Notify,
 }
 
 /// A replica that the metadata gives to this broker.
@@ -46,8 +53,9 @@ pub struct ReplicaManager {
 enum Hosted {
     /// It is there.
     Online(PartitionHandle),
-    /// Its log could not be opened or made, or its directory is out of service.
-    Offline,
+    /// Its log could not be opened or made, or its directory is out of service. Another attempt is made whenever its
+    /// partition changes, but not once the controller has been told: that counts until the broker registers anew.
+    Offline { is_reported: bool },
 }
 
 /// Why there is no such partition to work with here.
@@ -81,6 +89,7 @@ impl ReplicaManager {
             broker_epoch: AtomicI64::new(BrokerEpoch::NONE.0),
             applying: Mutex::new(()),
             has_settings: AtomicBool::new(false),
+            offline_news: Notify::new(),
         })
     }
 
@@ -96,7 +105,7 @@ impl ReplicaManager {
         let hosted = self.hosted.read().unwrap_or_else(PoisonError::into_inner);
         match hosted.get(&(topic, partition)) {
             Some(Hosted::Online(handle)) => Ok(handle.clone()),
-            Some(Hosted::Offline) => Err(PartitionUnavailable::Offline),
+            Some(Hosted::Offline { .. }) => Err(PartitionUnavailable::Offline),
             None => {
                 let image = self.image.load();
                 match image.topics.topic(topic).map(|known| known.partition(partition)) {
@@ -127,7 +136,7 @@ impl ReplicaManager {
         let hosted = self.hosted.read().unwrap_or_else(PoisonError::into_inner);
         let online = hosted.values().filter_map(|hosted| match hosted {
             Hosted::Online(handle) => Some(handle.clone()),
-            Hosted::Offline => None,
+            Hosted::Offline { .. } => None,
         });
         online.collect()
     }
@@ -157,14 +166,9 @@ impl ReplicaManager {
         let mut gauges = PartitionGauges::default();
         for replica in hosted.values() {
             gauges.partitions += 1;
-            let Hosted::Online(handle) = replica else {
-                gauges.offline += 1;
-                continue;
-            };
+            gauges.offline += usize::from(replica.is_offline());
+            let Hosted::Online(handle) = replica else { continue };
             let role = handle.role();
-            if role.is_failed {
-                gauges.offline += 1;
-            }
             if role.is_leader {
                 let (in_sync, minimum) = (role.in_sync_replicas.len(), role.min_in_sync_replicas);
                 gauges.leaders += 1;

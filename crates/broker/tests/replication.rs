@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use cluster::{Cluster, LAG_MAX_MS, batch, options, until};
 use klamm_broker::partition::{
-    Acks, AppendError, AppendFailure, DeletionError, DeletionFailure, Interest, OffsetQuery, ReadIsolation,
-    WakeUp,
+    Acks, AppendError, AppendFailure, DeletionError, DeletionFailure, Interest, NotServing, OffsetQuery,
+    ReadIsolation, WakeUp,
 };
+use klamm_broker::replica_manager::ReplicaLags;
 use klamm_types::{BrokerId, LeaderEpoch, Offset};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,6 +100,42 @@ async fn a_follower_that_falls_silent_leaves_the_set_and_comes_back() {
     until("the expansion is counted", || (metrics.isr_expands.get() > expansions).then_some(())).await;
     until("all are in sync", || (cluster.nodes[&1].manager.gauges().under_replicated == 0).then_some(()))
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_tells_how_far_each_follower_is_behind() {
+    let cluster = Cluster::of(&[1, 2, 3]).await;
+    cluster.create_topic(&[1, 2, 3], &[]).await;
+    cluster.append(1, Acks::All, &["a", "b"]).await.unwrap();
+    let (manager, partition) = (&cluster.nodes[&1].manager, cluster.partition(1));
+    until("all followers hold all", || {
+        let view = partition.leader_view().unwrap();
+        view.followers.iter().all(|follower| follower.end_offset == Some(Offset(2))).then_some(())
+    })
+    .await;
+    assert_eq!(manager.replica_lags(0, 10), ReplicaLags::default());
+
+    cluster.network.cut(3);
+    cluster.append(1, Acks::Leader, &["c"]).await.unwrap();
+    cluster.append(1, Acks::Leader, &["d"]).await.unwrap();
+    let lags = until("the follower lags for 50 ms", || {
+        Some(manager.replica_lags(50, 10)).filter(|lags| lags.lagging == 1 && lags.millis_max < 10_000)
+    })
+    .await;
+    assert_eq!((lags.records_max, lags.worst.len()), (2, 1));
+    let worst = &lags.worst[0];
+    assert_eq!((worst.broker, worst.lag.records, worst.lag.millis), (BrokerId(3), 2, lags.millis_max));
+    assert!(lags.millis_max > 50);
+    assert!(manager.replica_lags(50, 0).worst.is_empty());
+    cluster.until_isr(&[1, 2]).await;
+    let view = partition.leader_view().unwrap();
+    let ends: Vec<_> = view.followers.iter().map(|f| (f.broker.0, f.end_offset, f.is_in_sync)).collect();
+    assert_eq!(ends, [(2, Some(Offset(4)), true), (3, Some(Offset(2)), false)]);
+    let silent = cluster.partition(2).leader_view().unwrap_err();
+    assert!(matches!(silent, NotServing::NotLeader { leader: Some(BrokerId(1)), .. }), "{silent}");
+
+    cluster.network.heal(3);
+    until("nobody lags", || (manager.replica_lags(0, 10) == ReplicaLags::default()).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,15 +4,17 @@
 
 mod cluster;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cluster::{Cluster, TOPIC, ZERO, batch, options, read_request, setting, topic, until};
 use klamm_broker::partition::{Acks, AppendError, AppendFailure, NotServing, ReadFailure};
-use klamm_broker::{BrokerConfig, LogDirs, PartitionUnavailable, RecoveryVerdict};
+use klamm_broker::{BrokerConfig, LogDirs, PartitionUnavailable, RecoveryVerdict, ReplicaManager};
 use klamm_log::fs::{FaultKind, FaultRule, MemoryFs, Operation};
 use klamm_metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionRegistration};
-use klamm_types::{BrokerId, Offset, TopicId, TopicName};
+use klamm_types::{BrokerId, Offset, PartitionId, TopicId, TopicName};
 
 fn open_dirs(disk: &MemoryFs, dirs: &[&str]) -> LogDirs {
     let dirs = dirs.iter().map(Into::into).collect();
@@ -97,6 +99,167 @@ async fn a_disk_that_fails_takes_its_partitions_along_and_no_others() {
     let failed: Vec<_> = statuses.iter().filter(|dir| dir.failure.is_some()).map(|dir| &dir.path).collect();
     assert_eq!(failed, [&lost]);
     assert_eq!(manager.gauges().offline, 1);
+}
+
+/// Somebody who writes to one partition, wherever it is led, and keeps what was acknowledged.
+#[derive(Clone)]
+struct Writer {
+    managers: BTreeMap<i32, Arc<ReplicaManager>>,
+    partition: PartitionId,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
+}
+
+impl Writer {
+    async fn run(self) -> Vec<String> {
+        let mut kept = Vec::new();
+        for number in 0.. {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let value = format!("{}-{number}", self.partition);
+            // Broker 2 hears of everything.
+            let leader = self.managers[&2].partition(TOPIC, self.partition).unwrap().role().leader;
+            let leader =
+                leader.and_then(|leader| self.managers[&leader.0].partition(TOPIC, self.partition).ok());
+            let Some(leader) = leader else { continue };
+            match leader.append(batch(&[&value]), &options(Acks::All)).done().await {
+                Ok(_) => {
+                    kept.push(value);
+                    self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+        kept
+    }
+
+    /// Waits until more of what it writes is acknowledged.
+    async fn until_served(&self) {
+        let before = self.acknowledged.load(Ordering::Relaxed);
+        let is_served = || (self.acknowledged.load(Ordering::Relaxed) > before + 20).then_some(());
+        until("the partition is written to", is_served).await;
+    }
+}
+
+/// Six partitions on brokers 1 and 2: four of them are led by 1, two by 2.
+async fn create_six(cluster: &Cluster) -> Vec<PartitionId> {
+    cluster.create_topic(&[1, 2], &[]).await;
+    let all: Vec<_> = (0..6).map(PartitionId).collect();
+    let created = all.iter().skip(1).map(|partition| {
+        let order: &[i32] = if partition.0 < 4 { &[1, 2] } else { &[2, 1] };
+        let replicas: Vec<_> = order.iter().copied().map(BrokerId).collect();
+        let registration = PartitionRegistration::new(replicas.clone(), replicas);
+        MetadataRecord::PartitionCreated { topic: TOPIC, partition: *partition, registration }
+    });
+    cluster.publish(created.collect()).await;
+    all
+}
+
+fn state_of(cluster: &Cluster, partitions: &[PartitionId]) -> Vec<PartitionRegistration> {
+    let image = cluster.image();
+    partitions.iter().map(|id| image.topics.partition(TOPIC, *id).unwrap().as_ref().clone()).collect()
+}
+
+/// Every replica has what was acknowledged, in order.
+fn assert_kept(cluster: &Cluster, partition: PartitionId, acknowledged: &[String]) {
+    for node in cluster.nodes.values() {
+        let partition = node.manager.partition(TOPIC, partition).unwrap();
+        let found = cluster::read_from(&partition, Offset::ZERO);
+        let mut found = found.iter();
+        let missing = acknowledged.iter().find(|value| !found.any(|other| other == *value));
+        assert_eq!(missing, None, "{partition:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_loses_a_directory_leads_and_follows_on_in_the_other() {
+    let mut cluster = Cluster::with_dirs(&[1, 2], &["/one", "/two"]).await;
+    let all = create_six(&cluster).await;
+    let managers: BTreeMap<_, _> =
+        cluster.nodes.iter().map(|(id, node)| (*id, Arc::clone(&node.manager))).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = all
+        .iter()
+        .map(|partition| Writer {
+            managers: managers.clone(),
+            partition: *partition,
+            stop: Arc::clone(&stop),
+            acknowledged: Arc::default(),
+        })
+        .collect();
+    let writing: Vec<_> = writers.iter().map(|writer| tokio::spawn(writer.clone().run())).collect();
+    for writer in &writers {
+        writer.until_served().await;
+    }
+    let in_two = |partition: &&PartitionId| {
+        let partition = managers[&1].partition(TOPIC, **partition).unwrap();
+        partition.describe().log_dir.ends_with("two")
+    };
+    let (lost, kept): (Vec<PartitionId>, Vec<PartitionId>) = all.iter().partition(in_two);
+    assert_eq!((lost.len(), kept.len()), (3, 3));
+    let before = state_of(&cluster, &kept);
+    cluster.disks[&1].add_fault(FaultRule::always(Operation::SyncData, FaultKind::Io).on_paths_with("/two"));
+    until("the directory has failed", || {
+        managers[&1].log_dirs().statuses().iter().any(|dir| dir.failure.is_some()).then_some(())
+    })
+    .await;
+    cluster.lose(1, &lost).await;
+    for writer in &writers {
+        writer.until_served().await;
+    }
+    assert_eq!(state_of(&cluster, &kept), before, "in its other directory nothing is different");
+    for partition in state_of(&cluster, &lost) {
+        assert_eq!((partition.leader, &partition.isr[..]), (Some(BrokerId(2)), &[BrokerId(2)][..]));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut acknowledged = Vec::new();
+    for writing in writing {
+        acknowledged.push(writing.await.unwrap());
+    }
+    drop((writers, managers));
+    // A start of the process with the directory as it should be.
+    cluster.crash(1).await;
+    cluster.take_over(1, &kept).await;
+    cluster.start(1).await;
+    assert!(cluster.image().offline.is_empty(), "of the new incarnation nothing is known");
+    until("everything is in sync again", || {
+        state_of(&cluster, &all).iter().all(|partition| partition.isr.len() == 2).then_some(())
+    })
+    .await;
+    for (partition, acknowledged) in all.iter().zip(acknowledged) {
+        assert_kept(&cluster, *partition, &acknowledged);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_known_to_have_lost_its_replica_is_not_proposed() {
+    let cluster = Cluster::of(&[1, 2]).await;
+    cluster.create_topic(&[2, 1], &[]).await;
+    cluster.append(2, Acks::All, &["a"]).await.unwrap();
+    cluster.until_isr(&[1, 2]).await;
+    // It fetches on, and only the metadata says that it cannot be counted on.
+    cluster.change(|partition| partition.isr = vec![BrokerId(2)]).await;
+    cluster.until_isr(&[1, 2]).await;
+    let epoch = cluster.image().cluster.broker(BrokerId(1)).unwrap().epoch;
+    let offline =
+        klamm_metadata::ReplicasOffline { broker: BrokerId(1), epoch, replicas: vec![(TOPIC, ZERO)] };
+    let old = cluster.registration();
+    let mut new = old.clone();
+    new.isr = vec![BrokerId(2)];
+    new.partition_epoch = old.partition_epoch.next().unwrap();
+    let change = klamm_metadata::PartitionChanged::between(TOPIC, ZERO, &old, &new);
+    cluster
+        .publish(vec![MetadataRecord::PartitionChanged(change), MetadataRecord::ReplicasOffline(offline)])
+        .await;
+    let refused = cluster.network.refused_proposals();
+    for i in 0..20 {
+        let end = cluster.append(2, Acks::All, &["b"]).await.unwrap().base_offset;
+        assert_eq!(end, Offset(1 + i));
+    }
+    assert_eq!(cluster.registration(), new);
+    assert_eq!(cluster.network.refused_proposals(), refused, "nobody asked for what would be refused");
+    assert_eq!(cluster.partition(2).role().in_sync_replicas, [BrokerId(2)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

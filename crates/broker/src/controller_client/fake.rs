@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::Stream;
-use klamm_metadata::{MetadataImage, MetadataRecord, SnapshotWriter, to_batch};
+use klamm_metadata::{MetadataImage, MetadataRecord, ReplicasOffline, SnapshotWriter, to_batch};
 use klamm_pb::controller::v1 as pb;
 use klamm_pb::metadata::v1 as feed;
 use klamm_rpc::stubs::controller::v1::admin_server::{Admin, AdminServer};
@@ -14,7 +14,7 @@ use klamm_rpc::stubs::controller::v1::partition_control_server::{PartitionContro
 use klamm_rpc::stubs::controller::v1::quorum_server::QuorumServer;
 use klamm_rpc::stubs::metadata::v1::metadata_feed_server::{MetadataFeed, MetadataFeedServer};
 use klamm_rpc::{ChannelPool, ControllerLocation, NodeAddress, NodeIdentity, ServerConfig, serve, status};
-use klamm_types::BrokerId;
+use klamm_types::{BrokerEpoch, BrokerId, PartitionId, TopicId};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -60,6 +60,7 @@ pub(crate) enum Call {
     Register(pb::RegisterRequest),
     Heartbeat(pb::HeartbeatRequest),
     AlterPartition(pb::AlterPartitionRequest),
+    ReportOffline(pb::ReportOfflineReplicasRequest),
     Submit(pb::SubmitRequest),
     Describe,
     Follow(feed::FollowRequest),
@@ -96,6 +97,15 @@ impl Script {
     pub(crate) fn heartbeats(&self) -> impl DoubleEndedIterator<Item = &pb::HeartbeatRequest> {
         self.calls.iter().filter_map(|call| match call {
             Call::Heartbeat(heartbeat) => Some(heartbeat),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn offline_reports(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = &pb::ReportOfflineReplicasRequest> {
+        self.calls.iter().filter_map(|call| match call {
+            Call::ReportOffline(request) => Some(request),
             _ => None,
         })
     }
@@ -201,6 +211,23 @@ impl Service {
         self.script.send_modify(|script| script.calls.push(call));
     }
 
+    /// Commits that these replicas are offline; where that is in the log.
+    fn mark(&self, report: &pb::ReportOfflineReplicasRequest) -> i64 {
+        let id = |replica: &pb::OfflineReplica| TopicId(replica.topic_id.as_ref().try_into().unwrap());
+        let replicas = report.replicas.iter();
+        let fact = MetadataRecord::ReplicasOffline(ReplicasOffline {
+            broker: BrokerId(1),
+            epoch: BrokerEpoch(report.broker_epoch),
+            replicas: replicas.map(|replica| (id(replica), PartitionId(replica.partition_id))).collect(),
+        });
+        let mut offset = -1;
+        self.script.send_modify(|script| {
+            script.commit(&[fact]);
+            offset = script.entries.last().unwrap().offset;
+        });
+        offset
+    }
+
     /// What stands before every answer.
     async fn admit(&self, caller: Option<&pb::Caller>) -> Result<Script, Status> {
         self.identity.admit(caller)?;
@@ -294,6 +321,21 @@ impl BrokerLifecycle for Service {
     ) -> Result<Response<pb::ReportDeathResponse>, Status> {
         self.admit(request.into_inner().caller.as_ref()).await?;
         Ok(Response::new(pb::ReportDeathResponse {}))
+    }
+
+    async fn report_offline_replicas(
+        &self,
+        request: Request<pb::ReportOfflineReplicasRequest>,
+    ) -> Result<Response<pb::ReportOfflineReplicasResponse>, Status> {
+        use pb::report_offline_replicas_response::Result as Outcome;
+        let message = request.into_inner();
+        self.note(Call::ReportOffline(message.clone()));
+        let script = self.admit(message.caller.as_ref()).await?;
+        let result = Some(match script.refusal {
+            Some(code) => Outcome::Refusal(refusal(code)),
+            None => Outcome::Applied(pb::Applied { offset: self.mark(&message) }),
+        });
+        Ok(Response::new(pb::ReportOfflineReplicasResponse { result }))
     }
 }
 

@@ -13,6 +13,11 @@ use super::marks::Marks;
 /// was none.
 pub const SUSPICION_TIME: Duration = Duration::from_millis(300);
 
+/// How long it takes to notice that a stream has ended after the peer's death, with some reserve. The kernel closes the
+/// connections of a dead process one after the other, and a client that asks at once for metadata (librdkafka does) came
+/// first in one kill of five: it was told of the dead leader, and asked anew after up to a second.
+pub const NOTICE_TIME: Duration = Duration::from_millis(2);
+
 /// Incarnations of brokers whose replication streams to this broker broke. One that was suspected in vain is not suspected
 /// again for as long as [marks](Marks) are kept: streams that break again and again must not hold clients up each time.
 #[derive(Debug, Default)]

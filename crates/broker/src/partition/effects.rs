@@ -1,5 +1,7 @@
 //! Carrying out what the replica decided.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use klamm_log::{AppendError as LogAppendError, AppendInfo, AppendOrigin, LogError, PreparedAppend};
 use klamm_replica::{
@@ -157,6 +159,9 @@ impl PartitionHandle {
                 Event::LogFailed
             }
             Err(error) => {
+                if matches!(error, LogAppendError::Full(_)) {
+                    self.shared.lacks_room.store(true, Ordering::Relaxed);
+                }
                 io.refused = Some(error);
                 Event::AppendDropped { ticket }
             }

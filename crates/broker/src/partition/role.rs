@@ -28,6 +28,8 @@ pub struct Role {
     pub in_sync_replicas: Vec<BrokerId>,
     /// The effective `min.insync.replicas`.
     pub min_in_sync_replicas: usize,
+    /// When this replica took its part in this leader epoch, on the broker's clock.
+    pub since: Timestamp,
 }
 
 impl Role {
@@ -43,6 +45,7 @@ impl Role {
             replicas: 0,
             in_sync_replicas: Vec::new(),
             min_in_sync_replicas: 0,
+            since: Timestamp::NONE,
         }
     }
 
@@ -62,7 +65,14 @@ impl Role {
             replicas: registration.replicas.len(),
             in_sync_replicas: in_sync.iter().copied().collect(),
             min_in_sync_replicas,
+            since: Timestamp::NONE,
         }
+    }
+
+    /// Whether it is the same part in the same leader epoch.
+    fn continues(&self, earlier: &Self) -> bool {
+        let part = |role: &Self| (role.leader_epoch, role.is_leader, role.is_failed, role.is_assigned);
+        part(self) == part(earlier)
     }
 
     /// Refuses a caller who believes in another leader epoch, or whom this replica may not serve.
@@ -105,14 +115,14 @@ impl PartitionHandle {
     pub(super) fn publish_role(&self, state: &State) {
         let config_minimum = self.effective_minimum(state);
         let node = self.shared.around.node;
-        let new = Role::of(&state.replica, node, config_minimum);
+        let mut new = Role::of(&state.replica, node, config_minimum);
         let old = self.shared.role.load();
+        let wakes = !new.continues(&old);
+        new.since = if wakes { self.now() } else { old.since };
         if **old == new {
             return;
         }
         self.count_isr_change(&old, &new);
-        let wakes = (old.leader_epoch, old.is_leader, old.is_failed, old.is_assigned)
-            != (new.leader_epoch, new.is_leader, new.is_failed, new.is_assigned);
         self.shared.role.store(std::sync::Arc::new(new));
         if wakes {
             self.shared.waiters.wake(super::Interest::Committed);

@@ -38,6 +38,7 @@ impl ReplicaManager {
         for partition in self.partitions() {
             partition.renew(epoch);
         }
+        self.forget_reports();
         let image = self.image.load_full();
         self.has_settings.store(false, Ordering::Release);
         self.catch_up(&image);
@@ -48,6 +49,9 @@ impl ReplicaManager {
         self.image.store(Arc::clone(&image));
         if self.has_settings.load(Ordering::Acquire) {
             self.step(delta, &image, false);
+            if delta.changed_features().next().is_some() {
+                self.look_for_offline();
+            }
         } else {
             self.catch_up(&image);
         }
@@ -63,6 +67,7 @@ impl ReplicaManager {
         self.step(&MetadataDelta::between(MetadataImage::empty(), image.clone()), image, true);
         self.set_strays_aside(image);
         self.has_settings.store(true, Ordering::Release);
+        self.look_for_offline();
     }
 
     fn step(&self, delta: &MetadataDelta, image: &MetadataImage, is_first: bool) {
@@ -149,13 +154,14 @@ impl ReplicaManager {
         }
     }
 
-    /// Has a replica for `change`, if there is none yet.
+    /// Has a replica for `change`, if there is none yet and it is not given up.
     fn host(&self, change: &ReplicaChange, config: Arc<LogConfig>, may_create: bool) {
         let key = (change.topic, change.partition);
         let hosted = self.hosted.read().unwrap_or_else(PoisonError::into_inner);
-        let is_online = matches!(hosted.get(&key), Some(Hosted::Online(_)));
+        let is_settled =
+            matches!(hosted.get(&key), Some(Hosted::Online(_) | Hosted::Offline { is_reported: true }));
         drop(hosted);
-        if is_online {
+        if is_settled {
             return;
         }
         let replica = match self.open(change, config, may_create) {
@@ -163,10 +169,14 @@ impl ReplicaManager {
             Err(reason) => {
                 let partition = TopicPartition::new(change.name.clone(), change.partition);
                 tracing::error!(%partition, %reason, "the replica is offline");
-                Hosted::Offline
+                Hosted::Offline { is_reported: false }
             }
         };
+        let is_offline = matches!(replica, Hosted::Offline { .. });
         self.hosted.write().unwrap_or_else(PoisonError::into_inner).insert(key, replica);
+        if is_offline {
+            self.look_for_offline();
+        }
     }
 
     fn open(
@@ -263,7 +273,7 @@ impl ReplicaManager {
             return;
         };
         let config = self.replica_config(&partition.log().config());
-        partition.on_image(config, registration(new), broker_states(new, image));
+        partition.on_image(config, registration(new), broker_states(key, new, image));
     }
 }
 
@@ -293,11 +303,12 @@ fn registration(from: &PartitionRegistration) -> Registration {
     }
 }
 
-fn broker_states(partition: &PartitionRegistration, image: &MetadataImage) -> BrokerStates {
+/// A replica that is known to be offline counts as one on a fenced broker.
+fn broker_states(key: Key, partition: &PartitionRegistration, image: &MetadataImage) -> BrokerStates {
     let registered = partition.replicas.iter().filter_map(|&id| image.cluster.broker(id));
     let state = |broker: &Arc<klamm_metadata::BrokerRegistration>| {
-        let state =
-            BrokerState { epoch: broker.epoch, fenced: broker.fenced, shutting_down: broker.shutting_down };
+        let fenced = broker.fenced || image.offline.contains(broker.id, key.0, key.1);
+        let state = BrokerState { epoch: broker.epoch, fenced, shutting_down: broker.shutting_down };
         (broker.id, state)
     };
     registered.map(state).collect::<BTreeMap<_, _>>()

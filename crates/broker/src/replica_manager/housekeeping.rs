@@ -21,6 +21,7 @@ impl ReplicaManager {
     async fn tend_logs(&self) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut known_offline = 0;
         loop {
             ticks.tick().await;
             // Before the first image a log may have other settings than its topic's: retention must not act on them.
@@ -33,9 +34,17 @@ impl ReplicaManager {
                 Ok(Err(error)) => tracing::error!(%error, "upkeep of the logs failed"),
                 Err(error) => tracing::error!(%error, "upkeep of the logs panicked"),
             }
+            let mut lacks_room = false;
             for partition in self.partitions() {
                 partition.tend();
+                lacks_room |= partition.lacks_room();
             }
+            // A single log may have failed, or the step of a partition.
+            let offline = self.count_offline();
+            if offline > known_offline || lacks_room {
+                self.look_for_offline();
+            }
+            known_offline = offline;
         }
     }
 
@@ -43,6 +52,8 @@ impl ReplicaManager {
     async fn watch_dirs(&self) {
         let mut known = self.dirs.statuses();
         loop {
+            // First of all: a partition may be held up by the very disk that has failed.
+            self.look_for_offline();
             for partition in self.partitions() {
                 if partition.log().log_dir().check().is_err() {
                     partition.on_log_failed();

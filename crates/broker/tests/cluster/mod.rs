@@ -24,6 +24,7 @@ use klamm_log::fs::{CrashPlan, LogFs, MemoryFs};
 use klamm_metadata::{
     BrokerChanged, BrokerRegistration, ConfigResource, DirectoryId, IncarnationId, MetadataDelta,
     MetadataImage, MetadataProvenance, MetadataRecord, PartitionChanged, PartitionRegistration,
+    ReplicasOffline,
 };
 use klamm_record::{BatchBuilder, Batches, Compression, NewRecord};
 use klamm_types::{BrokerEpoch, BrokerId, Offset, PartitionId, Timestamp, TopicId, TopicName};
@@ -273,6 +274,34 @@ impl Cluster {
             partition.leader_epoch = partition.leader_epoch.next().unwrap();
         })
         .await;
+    }
+
+    /// Another replica leads these partitions of the topic, without broker `id` in sync.
+    pub(crate) async fn take_over(&self, id: i32, partitions: &[PartitionId]) {
+        let decide = |image: &MetadataImage| {
+            let changed = partitions.iter().map(|partition| {
+                let old = image.topics.partition(TOPIC, *partition).unwrap();
+                let mut new = old.as_ref().clone();
+                new.isr.retain(|member| *member != BrokerId(id));
+                new.leader = new.replicas.iter().copied().find(|replica| *replica != BrokerId(id));
+                new.partition_epoch = old.partition_epoch.next().unwrap();
+                if new.leader != old.leader {
+                    new.leader_epoch = old.leader_epoch.next().unwrap();
+                }
+                MetadataRecord::PartitionChanged(PartitionChanged::between(TOPIC, *partition, old, &new))
+            });
+            (changed.collect(), ())
+        };
+        ports::decide_and_publish(&self.metadata, &self.network, decide).await;
+    }
+
+    /// Broker `id` cannot serve its replicas of these partitions of the topic, and others lead them.
+    pub(crate) async fn lose(&self, id: i32, partitions: &[PartitionId]) {
+        self.take_over(id, partitions).await;
+        let epoch = self.image().cluster.broker(BrokerId(id)).unwrap().epoch;
+        let replicas = partitions.iter().map(|partition| (TOPIC, *partition)).collect();
+        let offline = ReplicasOffline { broker: BrokerId(id), epoch, replicas };
+        self.publish(vec![MetadataRecord::ReplicasOffline(offline)]).await;
     }
 
     pub(crate) async fn fence(&self, id: i32, fenced: bool) {

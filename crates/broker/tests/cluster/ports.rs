@@ -25,6 +25,8 @@ pub(crate) struct Network {
     managers: Mutex<BTreeMap<BrokerId, Arc<ReplicaManager>>>,
     cut: Mutex<BTreeSet<BrokerId>>,
     publishing: tokio::sync::Mutex<()>,
+    /// How many proposals were refused because of a member.
+    refused: std::sync::atomic::AtomicUsize,
 }
 
 impl Network {
@@ -50,6 +52,11 @@ impl Network {
         let cut = lock(&self.cut);
         let managers = lock(&self.managers);
         managers.iter().filter(|(id, _)| !cut.contains(id)).map(|(_, manager)| Arc::clone(manager)).collect()
+    }
+
+    /// How many proposals were refused because a member may not be in sync.
+    pub(crate) fn refused_proposals(&self) -> usize {
+        self.refused.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     fn leader(&self, follower: BrokerId, leader: BrokerId) -> Option<Arc<ReplicaManager>> {
@@ -166,7 +173,11 @@ async fn decide(
     proposal: &IsrProposal,
 ) -> IsrAnswer {
     let (topic, number) = (partition.topic_id(), partition.partition().partition);
-    decide_and_publish(metadata, network, |image| judge(image, topic, number, proposal)).await
+    let answer = decide_and_publish(metadata, network, |image| judge(image, topic, number, proposal)).await;
+    if answer == IsrAnswer::Refused(IsrRefusal::IneligibleReplica) {
+        network.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    answer
 }
 
 fn judge(
@@ -187,7 +198,8 @@ fn judge(
     }
     let is_eligible = |member: &klamm_replica::IsrMember| {
         let broker = image.cluster.broker(member.broker);
-        broker.is_some_and(|broker| broker.is_active() && broker.epoch == member.broker_epoch)
+        let is_offline = image.offline.contains(member.broker, topic, number);
+        broker.is_some_and(|broker| broker.is_active() && broker.epoch == member.broker_epoch) && !is_offline
     };
     if !proposal.members.iter().all(is_eligible) {
         return refuse(IsrRefusal::IneligibleReplica);
