@@ -1,7 +1,8 @@
 //! The chores of this workspace, as `cargo xtask VERB`.
 //!
 //! **For:** the one test command (`ci`), the rules that no compiler checks (`tidy`), the proof that the tests see
-//! known bugs (`mutants`), the comparison with Kafka (`bench`), and the verbs that change sources (`fix`, `codegen`).
+//! known bugs (`mutants`), the comparison with Kafka (`bench`), the test of what is shipped (`deploy-test`), and the verbs
+//! that change sources (`fix`, `codegen`).
 //!
 //! **Not for:** anything a user runs. It sees no crate of the product, only the generator of one.
 //!
@@ -11,6 +12,7 @@ mod bench;
 mod ci;
 mod codegen;
 mod command;
+mod deploy_test;
 mod fix;
 mod mutants;
 mod test_programs;
@@ -39,6 +41,8 @@ enum Verb {
     Ci(ci::Options),
     /// Applies what clippy can repair by itself, then formats
     Fix,
+    /// Has the image of `deploy/` built and its compose file brought up, and kills the containers that lead
+    DeployTest(deploy_test::Options),
     /// Writes the wire protocol's message code anew from its listing
     Codegen(codegen::Options),
     /// Checks layers, purity, sizes, names, texts and manifests
@@ -63,6 +67,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Bench(options) => bench::run(&workspace, &options),
         Verb::Ci(options) => ci::run(&workspace, &options),
+        Verb::DeployTest(options) => deploy_test::run(&workspace, &options),
         Verb::Codegen(options) => codegen::run(&workspace, &options),
         Verb::Fix => fix::run(&workspace),
         Verb::Tidy(options) => tidy::run(&workspace, &options),

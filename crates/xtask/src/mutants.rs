@@ -5,6 +5,9 @@
 //! the tests named in the table must fail; built without any, the same tests must pass. A mutant that does not
 //! compile, that hangs the tests, or that kills the test process is an error, because it proves nothing.
 
+mod finding;
+mod page;
+mod simulated;
 mod table;
 
 use std::collections::BTreeSet;
@@ -15,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 
+use self::page::Finding;
 pub(crate) use self::table::MUTANTS;
 use self::table::Mutant;
 use crate::test_programs::TestBuild;
@@ -30,6 +34,9 @@ pub(crate) struct Options {
     /// Prints the table and runs nothing
     #[arg(long)]
     list: bool,
+    /// Simulates clusters with each mutant, too, and writes docs/mutants.md
+    #[arg(long, conflicts_with = "list")]
+    table: bool,
 }
 
 /// The verb.
@@ -52,15 +59,15 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         }
         return Ok(());
     }
-    run_chosen(workspace, &chosen)
+    run_chosen(workspace, &chosen, options.table)
 }
 
 /// All mutants, as a step of `ci`.
 pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
-    run_chosen(workspace, &MUTANTS.iter().collect::<Vec<_>>())
+    run_chosen(workspace, &MUTANTS.iter().collect::<Vec<_>>(), false)
 }
 
-fn run_chosen(workspace: &Workspace, mutants: &[&Mutant]) -> anyhow::Result<()> {
+fn run_chosen(workspace: &Workspace, mutants: &[&Mutant], writes_table: bool) -> anyhow::Result<()> {
     for mutant in mutants {
         ensure_in_sources(workspace, mutant)?;
     }
@@ -69,6 +76,14 @@ fn run_chosen(workspace: &Workspace, mutants: &[&Mutant]) -> anyhow::Result<()> 
     let mut missed = 0;
     for mutant in mutants {
         let (verdict, time) = try_mutant(workspace, mutant);
+        if let Verdict::Caught { by, output } = &verdict
+            && writes_table
+        {
+            let (test, panics) = (by.clone(), finding::panics(output));
+            let simulated = simulated::simulate(workspace, mutant)?;
+            println!("{} {simulated:?}", mutant.id);
+            page::write(workspace, &Finding { mutant, test, panics, simulated })?;
+        }
         missed += usize::from(!verdict.is_caught());
         let caught = if verdict.is_caught() { "caught" } else { "MISSED" };
         let row = format!("{:<5} {caught} {:>6.1} s  {verdict}", mutant.id, time.as_secs_f64());

@@ -23,6 +23,11 @@ pub(crate) fn optimised<'a>(command: &'a mut Command, workspace: &Workspace) -> 
     command.args(["--locked", "--profile", "ci", "--target-dir"]).arg(workspace.target.join(DIRECTORY))
 }
 
+/// Where the programs lie that were built with the options of [`optimised`].
+pub(crate) fn optimised_directory(workspace: &Workspace) -> PathBuf {
+    workspace.target.join(DIRECTORY).join("ci")
+}
+
 /// A choice of tests of a package.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Tests {

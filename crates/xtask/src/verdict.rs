@@ -14,6 +14,8 @@ pub(crate) enum Verdict {
     Caught {
         /// The first failing test.
         by: String,
+        /// What the test program printed.
+        output: String,
     },
     /// All tests passed.
     Survived {
@@ -38,7 +40,7 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Caught { by } => f.write_str(by),
+            Self::Caught { by, .. } => f.write_str(by),
             Self::Survived { tests } => write!(f, "{tests} tests pass"),
             Self::NoTests => f.write_str("no test has such a name"),
             Self::Broken { reason } => write!(f, "no proof: {reason}"),
@@ -56,7 +58,7 @@ pub(crate) fn judge(runs: &[Ended]) -> Verdict {
     match first
         .filter(|_| failed.status.code() == Some(TESTS_FAILED) && failed.output.contains("panicked at"))
     {
-        Some(by) => Verdict::Caught { by },
+        Some(by) => Verdict::Caught { by, output: failed.output.clone() },
         None => {
             let last = failed.output.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
             Verdict::Broken { reason: format!("{}: {last}", failed.status) }
@@ -99,7 +101,7 @@ mod tests {
     #[test]
     fn a_failed_assertion_catches() {
         let verdict = judge(&[ended(0, PASSED), ended(101, FAILED)]);
-        assert_eq!(verdict, Verdict::Caught { by: "b".to_owned() });
+        assert_eq!(verdict, Verdict::Caught { by: "b".to_owned(), output: FAILED.to_owned() });
     }
 
     #[test]

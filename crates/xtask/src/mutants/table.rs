@@ -56,7 +56,7 @@ const fn quorum(id: &'static str, bug: &'static str) -> Mutant {
 }
 
 /// All mutants, by id.
-pub(crate) const MUTANTS: [Mutant; 39] = [
+pub(crate) const MUTANTS: [Mutant; 41] = [
     control("B09", "KIP-841: the controller admits a fenced member to the in-sync set"),
     control("B10", "KIP-903: a member that restarted since is admitted under its old epoch"),
     control("B11", "KAFKA-14154: a controller that knows less calls newer epochs fenced"),
@@ -64,6 +64,12 @@ pub(crate) const MUTANTS: [Mutant; 39] = [
     control("B16", "KIP-966: the ELR is kept when the in-sync set is full again"),
     control("B17", "KIP-966: the ELR is kept when min.insync.replicas changes"),
     control("B18", "the last known leader is elected although it is dead"),
+    Mutant {
+        id: "B21",
+        package: LOG,
+        bug: "KAFKA-9807: the last stable offset of an answer is looked up after its high watermark",
+        tests: Tests { targets: &["--test", "races"], names: &["reading::the_bounds_of_an_answer"] },
+    },
     Mutant {
         id: "B22",
         package: LOG,
@@ -93,6 +99,12 @@ pub(crate) const MUTANTS: [Mutant; 39] = [
         package: LOG,
         bug: "NATS 2.12.1: everything after a damaged batch in mid-log is deleted",
         tests: on_a_faulty_disk(&["rot::"]),
+    },
+    Mutant {
+        id: "B32",
+        package: LOG,
+        bug: "Redpanda #3039: who only copied batches does not know their producers when it leads",
+        tests: Tests { targets: &["--test", "log"], names: &["a_follower_that_leads"] },
     },
     Mutant {
         id: "B39",
