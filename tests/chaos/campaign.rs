@@ -6,11 +6,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::PARTITIONS;
-use super::judge::{Logs, Verdict};
 use super::producers::{Producers, Tools};
-use super::replicas;
+use super::reckoning::{Reckoning, reckon};
 use super::report::{Fault, Report, Span};
-use super::rig::Rig;
+use super::rig::{Prepared, Rig};
 use super::schedule::{Chance, Counts, Kind};
 use super::server::Server;
 
@@ -39,7 +38,7 @@ pub(crate) struct Plan {
     clippy::disallowed_methods,
     reason = "the moments of faults are compared with times that clients tell"
 )]
-fn now() -> f64 {
+pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64() * 1_000.0
 }
 
@@ -53,7 +52,8 @@ struct Campaign {
 
 /// Runs the plan, and fails if anything that was acknowledged is not where it was told, once and in order, or if a byte of
 /// a replica differs.
-pub(crate) async fn run(server: Server, tools: &Tools, plan: Plan) {
+/// Gives the servers back, whose nodes have ended if they are processes of ours.
+pub(crate) async fn run(server: Server, tools: &Tools, plan: Plan) -> (Server, Reckoning) {
     eprintln!("seed {}: {:?}", plan.seed, plan.counts);
     let rig = Rig::new(server).await;
     let producers = Producers::start(tools, &rig.server).await;
@@ -64,14 +64,21 @@ pub(crate) async fn run(server: Server, tools: &Tools, plan: Plan) {
     for (number, kind) in faults.into_iter().enumerate() {
         campaign.fault(number, kind).await;
     }
-    campaign.reckon().await;
+    let Campaign { rig, producers, report, .. } = campaign;
+    let mut server = rig.server;
+    let reckoning = reckon(&mut server, producers).await;
+    println!("{report}");
+    println!("{reckoning}; the faults are in {}", report.path.display());
+    (server, reckoning)
 }
 
 impl Campaign {
     async fn fault(&mut self, number: usize, kind: Kind) {
-        let (victim, active) = self.rig.prepare(kind, &mut self.chance).await;
-        let (led, followed) = Rig::led_and_followed(kind, victim);
+        let all: Vec<usize> = (0..PARTITIONS).collect();
+        let arranging = now();
+        let Prepared { victim, was_active, led, followed } = self.rig.prepare(kind, &mut self.chance).await;
         self.producers.acknowledge(STEP).await;
+        let arranged = now();
         sleep_until(self.last_strike + BRAKE).await;
         sleep(self.chance.below(MOMENT_MAX)).await;
 
@@ -98,7 +105,7 @@ impl Campaign {
             until = now();
         }
         self.rig.server.wait_ready().await;
-        self.rig.arrange((kind == Kind::Follower).then_some(victim)).await;
+        self.rig.arrange(&self.rig.unsettled()).await;
         let healed = now() - returned;
         self.producers.acknowledge(STEP).await;
 
@@ -109,44 +116,9 @@ impl Campaign {
             .map(|(span, partitions, from, until)| (span, self.producers.gaps(&partitions, from, until)))
             .collect();
         if !matches!(kind, Kind::Calm | Kind::Pause) {
-            let all: Vec<usize> = (0..PARTITIONS).collect();
             gaps.push((Span::Return, self.producers.gaps(&all, returned, returned + healed)));
         }
-        self.report.add(&Fault {
-            number,
-            kind,
-            victim,
-            was_active: victim == active,
-            at,
-            replaced,
-            healed,
-            gaps,
-        });
-    }
-
-    /// Everybody stops; then the logs are held to what was told, and the replicas to each other.
-    async fn reckon(self) {
-        let mut server = self.rig.server;
-        let told = self.producers.stop().await;
-        let logs = Logs::read(&server).await;
-        let verdict = Verdict::of(&told, &logs);
-        assert_eq!(verdict.finding_count, 0, "{}", verdict.findings.join("\n"));
-        replicas::high_watermarks_are(&server, &logs.ends).await;
-        if let Server::Klamm(cluster) = &mut server {
-            for id in cluster.ids() {
-                cluster.node(id).terminate(Duration::from_secs(60)).await.unwrap();
-            }
-            for id in cluster.ids() {
-                replicas::verify(&cluster.home(id).join("data")).await;
-            }
-        }
-        let bytes = replicas::compare(&server).unwrap_or_else(|difference| panic!("{difference}"));
-        println!("{}", self.report);
-        println!(
-            "{} acknowledged, {} in the logs, {bytes} bytes in each replica; none lost, doubled or moved, no byte differs; the faults are in {}",
-            verdict.acknowledged,
-            logs.count(),
-            self.report.path.display()
-        );
+        gaps.push((Span::Move, self.producers.gaps(&all, arranging, arranged)));
+        self.report.add(&Fault { number, kind, victim, was_active, at, replaced, healed, gaps });
     }
 }

@@ -20,7 +20,7 @@ const FINDINGS_MAX: usize = 12;
 type Found = (u64, i64);
 
 /// What each log holds, by partition and by client, in the order of the log.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Logs {
     found: [[Vec<Found>; CLIENTS.len()]; PARTITIONS],
     /// Records that no client wrote: the partition, and the record.

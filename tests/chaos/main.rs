@@ -5,14 +5,19 @@
 //! held, or loses its disk. After each fault everything heals; when all are over, every record is where its producer was told,
 //! the replicas are equal byte for byte, and so are the high watermarks.
 //!
-//! How the long form is run is in `docs/development.md`.
+//! Then the same while the power fails, of several nodes at once, so that what they had not flushed is gone.
+//!
+//! How the long forms are run is in `docs/development.md`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod campaign;
+mod containers;
 mod judge;
 mod own_client;
+mod power;
 mod producers;
+mod reckoning;
 mod replicas;
 mod report;
 mod rig;
@@ -90,18 +95,23 @@ async fn the_same_of_apache_kafka() {
     run(Server::Kafka(kafka), &tools, plan).await;
 }
 
+/// `KLAMM_CHAOS_SEED`, or a new one.
+#[expect(clippy::disallowed_methods, reason = "who repeats a run says which; otherwise each is another")]
+fn seed() -> u64 {
+    let said = env::var("KLAMM_CHAOS_SEED").ok().filter(|text| !text.is_empty());
+    said.map(|text| text.parse().expect("KLAMM_CHAOS_SEED is a number")).unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        now.as_micros() as u64
+    })
+}
+
 /// The plan with these counts, as far as the environment does not say otherwise: `KLAMM_CHAOS_SEED` (a number; otherwise each
 /// run has its own), `KLAMM_CHAOS_FAULTS` (such as `leader=20,pause=3`), `KLAMM_CHAOS_LINES` (a file for the faults' lines).
 #[expect(clippy::disallowed_methods, reason = "who starts a long run by hand says what it shall be")]
 fn plan(counts: Counts) -> Plan {
     let said = |name| env::var(name).ok().filter(|text| !text.is_empty());
-    let seed = said("KLAMM_CHAOS_SEED").map(|text| text.parse().expect("KLAMM_CHAOS_SEED is a number"));
-    let seed = seed.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
-        now.as_micros() as u64
-    });
     let counts = said("KLAMM_CHAOS_FAULTS").map_or(counts, |text| text.parse().unwrap());
     let lines =
         said("KLAMM_CHAOS_LINES").map_or_else(|| env::temp_dir().join("klamm-chaos.jsonl"), PathBuf::from);
-    Plan { seed, counts, lines }
+    Plan { seed: seed(), counts, lines }
 }

@@ -1,5 +1,6 @@
 //! The same of our own client, which the command line uses.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use klamm_client::ProducerOptions;
@@ -34,14 +35,14 @@ async fn each_in_turn(kind: Kind) -> usize {
     let partitions: Vec<_> = partitions().collect();
     let writers = Writers::start(&client, &ProducerOptions::default(), &partitions, Duration::from_millis(1));
     for victim in rig.server.ids() {
-        rig.arrange(None).await;
+        rig.arrange(&BTreeSet::new()).await;
         sleep(SECOND).await;
         rig.strike(kind, victim).await;
         rig.wait_replaced(victim, kind != Kind::Term).await;
         rig.restore(kind, victim);
         rig.server.wait_ready().await;
     }
-    rig.arrange(None).await;
+    rig.arrange(&BTreeSet::new()).await;
     let ledger = writers.stop().await;
     let verdict = verify(&rig.server.client(), &ledger).await.unwrap();
     assert_eq!((verdict.finding_count, verdict.refused), (0, 0), "{verdict:#?}");

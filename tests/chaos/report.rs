@@ -22,6 +22,8 @@ pub(crate) enum Span {
     Followed,
     /// All partitions, from the victim's return until it is in sync.
     Return,
+    /// All partitions, while leaderships are moved for the fault, before it.
+    Move,
 }
 
 impl Span {
@@ -30,6 +32,7 @@ impl Span {
             Self::Led => "led",
             Self::Followed => "followed",
             Self::Return => "return",
+            Self::Move => "move",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The nodes under test: who leads what, and what is done to them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use klamm_protocol::messages::metadata_request::MetadataRequestTopic;
 use klamm_protocol::messages::{MetadataRequest, MetadataResponse};
 use klamm_tests::cluster::{ClusterSpec, wait_for};
 use klamm_types::BrokerId;
+use tokio::time::{Instant, sleep_until};
 
 use super::schedule::{Chance, Kind};
 use super::server::Server;
@@ -15,6 +17,10 @@ use super::{PARTITIONS, TOPIC, partitions};
 
 /// How long a state may take to come about. Apache Kafka's need ten seconds and more.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// So long a node leads nothing after it came back, as it would by itself: a cluster moves leaderships back after 30 s. A client
+/// that tried it in vain may not try it again for ten seconds (`reconnect.backoff.max.ms` of librdkafka).
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// Three nodes that replicate everything three times.
 pub(crate) fn three() -> ClusterSpec {
@@ -29,9 +35,21 @@ pub(crate) struct Partition {
     in_sync: Vec<u16>,
 }
 
+/// What a fault is to befall, when leaderships are arranged for it.
+pub(crate) struct Prepared {
+    pub(crate) victim: u16,
+    pub(crate) was_active: bool,
+    /// The partitions that the victim leads.
+    pub(crate) led: Vec<usize>,
+    /// Those that it follows.
+    pub(crate) followed: Vec<usize>,
+}
+
 /// A running cluster, whichever server it is.
 pub(crate) struct Rig {
     pub(crate) server: Server,
+    /// When a node that came back is settled.
+    settled: BTreeMap<u16, Instant>,
 }
 
 impl Rig {
@@ -44,7 +62,7 @@ impl Rig {
             result.unwrap_or_else(|error| panic!("{name}: {error}"));
         }
         server.admin().wait_for_leaders(TOPIC).await.unwrap();
-        Self { server }
+        Self { server, settled: BTreeMap::new() }
     }
 
     /// What one node shows, asked of that node alone.
@@ -66,9 +84,15 @@ impl Rig {
         if shown.len() == PARTITIONS { Ok(shown) } else { Err(format!("node {id} shows {shown:?}")) }
     }
 
-    /// Waits until every replica is in sync and every partition is led as the first of its replicas says, where `victim`,
-    /// if there is one, leads nothing; all nodes show the same then.
-    pub(crate) async fn arrange(&self, idle: Option<u16>) {
+    /// Nodes that came back a moment ago.
+    pub(crate) fn unsettled(&self) -> BTreeSet<u16> {
+        let now = Instant::now();
+        self.settled.iter().filter(|(_, settled)| now < **settled).map(|(id, _)| *id).collect()
+    }
+
+    /// Waits until every replica is in sync and every partition is led as the first of its replicas says, where the `idle`
+    /// lead nothing; all nodes show the same then.
+    pub(crate) async fn arrange(&self, idle: &BTreeSet<u16>) {
         let orders = orders(idle);
         let admin = self.server.admin();
         let first = self.server.ids()[0];
@@ -97,31 +121,36 @@ impl Rig {
         arranged.await.unwrap();
     }
 
-    /// Arranges leaderships for a fault of this kind, and gives the node that it is to befall, and the active controller.
-    pub(crate) async fn prepare(&self, kind: Kind, chance: &mut Chance) -> (u16, u16) {
+    /// Arranges leaderships for a fault of this kind, which leaves a settled node to take over.
+    pub(crate) async fn prepare(&self, kind: Kind, chance: &mut Chance) -> Prepared {
         let ids = self.server.ids();
-        let any = chance.place(ids.len());
-        let other = chance.place(ids.len() - 1);
         loop {
             let active = self.server.active_controller().await;
-            let others: Vec<u16> = ids.iter().copied().filter(|id| *id != active).collect();
-            let victim = match kind {
-                Kind::LeaderAndController => active,
-                Kind::Leader | Kind::Follower => others[other],
-                Kind::Calm | Kind::Term | Kind::Pause | Kind::Wipe => ids[any],
+            let mut idle = self.unsettled();
+            let may_be_victim = |id: &u16| match kind {
+                Kind::LeaderAndController => *id == active && !idle.contains(id),
+                Kind::Leader => *id != active && !idle.contains(id),
+                Kind::Follower => *id != active,
+                Kind::Calm | Kind::Term | Kind::Pause | Kind::Wipe => !idle.contains(id),
             };
-            self.arrange((kind == Kind::Follower).then_some(victim)).await;
+            let victims: Vec<u16> = ids.iter().copied().filter(may_be_victim).collect();
+            if victims.is_empty() || ids.len() < idle.len() + 2 {
+                let next = self.settled.values().filter(|settled| Instant::now() < **settled).min();
+                sleep_until(*next.expect("all nodes serve, and settle")).await;
+                continue;
+            }
+            let victim = victims[chance.place(victims.len())];
+            if kind == Kind::Follower {
+                idle.insert(victim);
+            }
+            self.arrange(&idle).await;
             // The quorum may have had an election of its own meanwhile.
             if self.server.active_controller().await == active {
-                return (victim, active);
+                let orders = orders(&idle);
+                let (led, followed) = (0..PARTITIONS).partition(|partition| orders[*partition][0] == victim);
+                return Prepared { victim, was_active: victim == active, led, followed };
             }
         }
-    }
-
-    /// The partitions that a node leads, and those that it follows, when leaderships are as arranged for this kind.
-    pub(crate) fn led_and_followed(kind: Kind, victim: u16) -> (Vec<usize>, Vec<usize>) {
-        let orders = orders((kind == Kind::Follower).then_some(victim));
-        (0..PARTITIONS).partition(|partition| orders[*partition][0] == victim)
     }
 
     /// Waits until all other nodes show that the victim leads nothing, and, if it `is_gone`, is in no in-sync set.
@@ -170,6 +199,9 @@ impl Rig {
                 self.server.restart(victim);
             }
         }
+        if kind != Kind::Calm {
+            self.settled.insert(victim, Instant::now() + SETTLING);
+        }
     }
 }
 
@@ -186,13 +218,11 @@ fn read(answer: &MetadataResponse) -> Vec<Partition> {
     partitions.iter().map(partition).collect()
 }
 
-/// The replicas of each partition, who leads first: each node leads one, or nothing if it is to be `idle`.
-fn orders(idle: Option<u16>) -> Vec<Vec<u16>> {
+/// The replicas of each partition, who leads first: each node leads one, or nothing if it is `idle`.
+fn orders(idle: &BTreeSet<u16>) -> Vec<Vec<u16>> {
     let order = |partition: u16| {
         let mut order: Vec<u16> = (0..3).map(|step| (partition + step) % 3 + 1).collect();
-        if order.first() == idle.as_ref() {
-            order.rotate_left(1);
-        }
+        order.sort_by_key(|id| idle.contains(id));
         order
     };
     (0..PARTITIONS as u16).map(order).collect()

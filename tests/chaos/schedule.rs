@@ -109,13 +109,17 @@ impl Chance {
 
     /// All faults, in an order of chance.
     pub(crate) fn order(&mut self, counts: &Counts) -> Vec<Kind> {
-        let mut faults: Vec<Kind> =
-            counts.0.iter().flat_map(|(kind, count)| std::iter::repeat_n(*kind, *count)).collect();
-        for last in (1..faults.len()).rev() {
+        let faults = counts.0.iter().flat_map(|(kind, count)| std::iter::repeat_n(*kind, *count));
+        self.shuffled(faults.collect())
+    }
+
+    /// The same things in an order of chance.
+    pub(crate) fn shuffled<T>(&mut self, mut things: Vec<T>) -> Vec<T> {
+        for last in (1..things.len()).rev() {
             let other = self.place(last + 1);
-            faults.swap(last, other);
+            things.swap(last, other);
         }
-        faults
+        things
     }
 }
 

@@ -1,10 +1,11 @@
-//! The server under test: ours, or Apache Kafka for comparison.
+//! The server under test: ours, as processes or in containers, or Apache Kafka for comparison.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use klamm_client::{Admin, ClientOptions, Cluster as Client, Endpoint};
 use klamm_tests::cluster::{Cluster, wait_for};
+use klamm_tests::containers::Deployment;
 use klamm_tests::kafka::Kafka;
 
 /// Three nodes that run.
@@ -13,6 +14,8 @@ pub(crate) enum Server {
     Klamm(Cluster),
     /// Its nodes can be killed, and nothing else can be done to them.
     Kafka(Kafka),
+    /// Nor to these.
+    Containers(Deployment),
 }
 
 impl Server {
@@ -20,6 +23,7 @@ impl Server {
         match self {
             Self::Klamm(cluster) => cluster.ids().collect(),
             Self::Kafka(kafka) => kafka.ids().collect(),
+            Self::Containers(deployment) => deployment.ids().collect(),
         }
     }
 
@@ -28,6 +32,7 @@ impl Server {
         match self {
             Self::Klamm(cluster) => cluster.bootstrap(),
             Self::Kafka(kafka) => kafka.bootstrap(),
+            Self::Containers(deployment) => deployment.bootstrap(),
         }
     }
 
@@ -40,6 +45,7 @@ impl Server {
         match self {
             Self::Klamm(cluster) => cluster.home(id).join("data"),
             Self::Kafka(kafka) => kafka.data(id),
+            Self::Containers(deployment) => deployment.data(id).unwrap(),
         }
     }
 
@@ -48,13 +54,14 @@ impl Server {
         match self {
             Self::Klamm(cluster) => cluster.path(),
             Self::Kafka(kafka) => kafka.path(),
+            Self::Containers(deployment) => deployment.engine().path(),
         }
     }
 
     pub(crate) fn client(&self) -> Client {
         match self {
             Self::Klamm(cluster) => cluster.client(),
-            Self::Kafka(_) => Client::new(self.bootstrap(), ClientOptions::default()),
+            Self::Kafka(_) | Self::Containers(_) => Client::new(self.bootstrap(), ClientOptions::default()),
         }
     }
 
@@ -77,6 +84,7 @@ impl Server {
         match self {
             Self::Klamm(cluster) => cluster.wait_ready().await.unwrap(),
             Self::Kafka(kafka) => kafka.wait_ready().await.unwrap(),
+            Self::Containers(deployment) => deployment.wait_ready().await.unwrap(),
         }
     }
 
@@ -85,6 +93,7 @@ impl Server {
         match self {
             Self::Klamm(cluster) => cluster.node(id).kill().unwrap(),
             Self::Kafka(kafka) => kafka.kill(id).unwrap(),
+            Self::Containers(deployment) => deployment.kill(id).unwrap(),
         }
     }
 
@@ -93,6 +102,7 @@ impl Server {
         match self {
             Self::Klamm(cluster) => cluster.node(id).restart().unwrap(),
             Self::Kafka(kafka) => kafka.restart(id).unwrap(),
+            Self::Containers(deployment) => deployment.restart(id).unwrap(),
         }
     }
 
@@ -100,7 +110,7 @@ impl Server {
     pub(crate) fn klamm(&mut self) -> &mut Cluster {
         match self {
             Self::Klamm(cluster) => cluster,
-            Self::Kafka(_) => panic!("nodes of Apache Kafka are only killed here"),
+            Self::Kafka(_) | Self::Containers(_) => panic!("these nodes are only killed here"),
         }
     }
 }

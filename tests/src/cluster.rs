@@ -15,6 +15,7 @@ use klamm_types::BrokerId;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use crate::disk::{self, Disk};
 use crate::node_process::{NodeProcess, binary};
 use crate::ports;
 
@@ -25,6 +26,8 @@ pub struct ClusterSpec {
     pub nodes: u16,
     /// Settings beyond those that every node needs.
     pub settings: Vec<(String, String)>,
+    /// Whether each node's data lie on a [`Disk`] of their own, from which the power can be cut.
+    pub on_disks: bool,
 }
 
 /// Why a cluster cannot be had, or does not come to where the test waits for it.
@@ -78,7 +81,7 @@ impl HarnessError {
 
 impl Default for ClusterSpec {
     fn default() -> Self {
-        Self { nodes: 3, settings: Vec::new() }
+        Self { nodes: 3, settings: Vec::new(), on_disks: false }
     }
 }
 
@@ -87,6 +90,13 @@ impl ClusterSpec {
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a disk of its own for each node's data, for [`Cluster::cut_power`].
+    #[must_use]
+    pub fn on_disks(mut self) -> Self {
+        self.on_disks = true;
         self
     }
 }
@@ -104,6 +114,7 @@ struct Ports {
 pub struct Cluster {
     nodes: BTreeMap<u16, NodeProcess>,
     ports: BTreeMap<u16, Ports>,
+    disks: BTreeMap<u16, Disk>,
     // Dropped after the nodes, whose files it holds.
     dir: Option<TempDir>,
     /// Two clusters at once would be late for each other's sake. The lock ends with the file.
@@ -129,10 +140,15 @@ impl Cluster {
                 ports.insert(id, Ports { client, controller, admin });
             }
         }
-        let mut cluster = Self { nodes: BTreeMap::new(), ports, dir: Some(dir), _turn: turn };
+        let mut cluster =
+            Self { nodes: BTreeMap::new(), ports, disks: BTreeMap::new(), dir: Some(dir), _turn: turn };
         for id in ids {
             let home = cluster.home(id);
             fs::create_dir_all(&home).map_err(HarnessError::io("make a node's directory"))?;
+            if spec.on_disks {
+                let disk = Disk::make(cluster.path().join(format!("disk{id}")), home.join("data"))?;
+                cluster.disks.insert(id, disk);
+            }
             let config = home.join("server.properties");
             fs::write(&config, cluster.properties(spec, id)).map_err(HarnessError::io("write properties"))?;
             cluster.nodes.insert(id, NodeProcess::start(program.clone(), id, &home)?);
@@ -214,6 +230,27 @@ impl Cluster {
     /// If there is no such node: the test asks for what it did not start.
     pub fn node(&mut self, id: u16) -> &mut NodeProcess {
         self.nodes.get_mut(&id).unwrap_or_else(|| panic!("there is no node {id}"))
+    }
+
+    /// Cuts the power of these nodes at one instant: they are killed, and what they had not flushed is lost. They can be
+    /// started again when this returns.
+    ///
+    /// # Errors
+    /// [`HarnessError::Io`] if one of them does not run, or if the disks cannot be had back.
+    ///
+    /// # Panics
+    /// If the cluster has no disks.
+    pub fn cut_power(&mut self, ids: &[u16]) -> Result<(), HarnessError> {
+        let of = |id: &u16| self.disks.get(id).unwrap_or_else(|| panic!("node {id} has no disk"));
+        let disks: Vec<&Disk> = ids.iter().map(of).collect();
+        let running = ids.iter().filter_map(|id| self.nodes.get(id).and_then(NodeProcess::pid));
+        disk::cut(disks.iter().copied(), running)?;
+        for id in ids {
+            if let Some(node) = self.nodes.get_mut(id) {
+                node.kill()?;
+            }
+        }
+        disks.iter().try_for_each(|disk| disk.mount_again())
     }
 
     /// A client with short patience, so that a test sees a fault when it happens.
@@ -358,7 +395,8 @@ impl Drop for Cluster {
                 eprintln!("--- the end of the log of node {}:\n{}", node.id(), node.log_end(30));
             }
         }
-        // The nodes end as they are dropped, before the directory goes.
+        // The nodes end as they are dropped, before their disks and the directory go.
         self.nodes.clear();
+        self.disks.clear();
     }
 }

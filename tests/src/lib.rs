@@ -22,6 +22,8 @@
 //! ```
 
 pub mod cluster;
+pub mod containers;
+pub mod disk;
 pub mod distribution;
 pub mod kafka;
 pub mod node_process;

@@ -3,6 +3,7 @@
 //! Nothing is installed outside the target directory. What is installed is pinned by the caller, is shared by
 //! all tests of a machine, and is made by one of them while the others wait.
 
+mod bookworm;
 mod compiled;
 mod debian;
 mod installation;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+pub use bookworm::debian_tree;
 pub use compiled::{GoProgram, JavaProgram};
 pub use debian::kcat;
 pub use librdkafka::rdkafka_performance;
@@ -24,7 +26,7 @@ pub use maven::Jars;
 pub use node::NodePackages;
 pub use python::PythonEnvironment;
 
-use process::run_to_end;
+pub(crate) use process::run_to_end;
 
 /// How long a tool may take to tell its version.
 const VERSION_TIME_MAX: Duration = Duration::from_secs(60);
@@ -56,6 +58,14 @@ pub enum ToolError {
         /// What the installer said about it.
         reason: String,
     },
+    /// The machine has it not, or does not let this user have it.
+    #[error("{what} ({reason})")]
+    Refused {
+        /// What was asked for.
+        what: String,
+        /// What the system said.
+        reason: String,
+    },
 }
 
 /// Finds an executable on `PATH`.
@@ -67,6 +77,15 @@ pub fn on_path(tool: &str) -> Result<PathBuf, ToolError> {
     let found =
         env::split_paths(&path).map(|directory| directory.join(tool)).find(|file| is_executable(file));
     found.ok_or_else(|| ToolError::NotOnPath { tool: tool.to_owned() })
+}
+
+/// Finds a program for administrators, whose directory need not be on `PATH`.
+///
+/// # Errors
+/// [`ToolError::NotOnPath`].
+pub fn administration(tool: &str) -> Result<PathBuf, ToolError> {
+    let places = ["/usr/sbin", "/sbin"].map(|place| Path::new(place).join(tool));
+    on_path(tool).or_else(|missing| places.into_iter().find(|file| is_executable(file)).ok_or(missing))
 }
 
 #[cfg(unix)]

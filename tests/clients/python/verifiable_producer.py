@@ -14,7 +14,6 @@ import time
 PADDING = " " + 100 * "x"
 STOP_LIMIT_S = 150
 
-stopped = threading.Event()
 printing = threading.Lock()
 
 
@@ -23,6 +22,15 @@ def tell(name, **facts):
     with printing:
         sys.stdout.write(line)
         sys.stdout.flush()
+
+
+class Stop:
+    """Whether SIGTERM came. An event of `threading` would lock its setter out if the signal came while it is looked at."""
+
+    asked = False
+
+    def ask(self, *_):
+        self.asked = True
 
 
 class Tally:
@@ -91,19 +99,20 @@ class KafkaPython:
         future.add_errback(lambda error: self.tally.failed(value, error))
 
     def wait(self, seconds):
-        stopped.wait(seconds)
+        time.sleep(seconds)
 
     def close(self):
         self.producer.close(STOP_LIMIT_S)
 
 
 def main(name, bootstrap, topic, partitions, prefix, rate):
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    stop = Stop()
+    signal.signal(signal.SIGTERM, stop.ask)
     tally = Tally()
     client = {"librdkafka": Librdkafka, "kafka-python": KafkaPython}[name](bootstrap, tally)
     tell("startup_complete")
     due = time.monotonic()
-    while not stopped.is_set():
+    while not stop.asked:
         client.send(topic, tally.sent % int(partitions), f"{prefix}.{tally.sent}{PADDING}")
         tally.sent += 1
         # Whoever was held up does not make up for it with a burst.

@@ -11,7 +11,7 @@ const QUOTE_CHARS_MAX: usize = 400;
 
 /// Why a child process did not do its work.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RunError {
+pub(crate) enum RunError {
     /// It did not start, or its output could not be read.
     #[error("{program}: {source}")]
     Io {
@@ -41,7 +41,7 @@ pub(super) enum RunError {
 }
 
 /// Runs `command` without standard input and gives what it printed on both streams, in order.
-pub(super) fn run_to_end(command: &mut Command, time_max: Duration) -> Result<String, RunError> {
+pub(crate) fn run_to_end(command: &mut Command, time_max: Duration) -> Result<String, RunError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let io_error = |source| RunError::Io { program: program.clone(), source };
     let (mut reader, writer) = io::pipe().map_err(io_error)?;

@@ -1,0 +1,65 @@
+//! A node whose disk is full, and then is not.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use klamm_client::ProducerOptions;
+use klamm_tests::cluster::{Cluster, wait_for};
+use klamm_tests::workload::{Writers, verify};
+use klamm_tests::{disk, skip};
+
+use super::{SECOND, broker, create, follower, three};
+
+/// Writes until nothing more fits.
+fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    for len in [1 << 20, 1 << 12, 1] {
+        let block = vec![0; len];
+        let refused = loop {
+            if let Err(refused) = file.write_all(&block) {
+                break refused;
+            }
+        };
+        assert_eq!(refused.kind(), ErrorKind::StorageFull);
+    }
+}
+
+/// It leads nothing until there is room, others do meanwhile, and it comes back by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_is_full_hands_over_until_there_is_room() {
+    let test = "a_leader_whose_disk_is_full_hands_over_until_there_is_room";
+    let Some(()) = skip::unless(test, disk::available()) else { return };
+    // The metadata log lies elsewhere.
+    let spec = three().on_disks().with("metadata.log.dir", "metadata");
+    let cluster = Cluster::start(&spec).await.unwrap();
+    let admin = cluster.admin();
+    let partitions = create(&admin, "orders", 3).await;
+    let hurt = follower(&cluster).await;
+    let before = admin.wait_for_leaders("orders").await.unwrap();
+    assert!(before.partitions.iter().any(|partition| partition.leader == Some(broker(hurt))), "{before:?}");
+    let client = cluster.client();
+    let writers = Writers::start(&client, &ProducerOptions::default(), &partitions, Duration::from_millis(1));
+
+    let filler = cluster.home(hurt).join("data").join("filler");
+    fill(&filler);
+    let led_elsewhere = wait_for("others lead", 30 * SECOND, async || {
+        let topic = admin.wait_for_leaders("orders").await.map_err(|error| error.to_string())?;
+        let still = topic.partitions.iter().find(|partition| partition.leader == Some(broker(hurt)));
+        still.map_or(Ok(()), |partition| Err(format!("{partition:?}")))
+    });
+    led_elsewhere.await.unwrap();
+
+    fs::remove_file(&filler).unwrap();
+    let in_sync = wait_for("all replicas are in sync", 60 * SECOND, async || {
+        let topic = admin.wait_for_leaders("orders").await.map_err(|error| error.to_string())?;
+        let missing = topic.partitions.iter().find(|partition| partition.in_sync_replicas.len() < 3);
+        missing.map_or(Ok(()), |partition| Err(format!("{partition:?}")))
+    });
+    in_sync.await.unwrap();
+    let ledger = writers.stop().await;
+    let verdict = verify(&client, &ledger).await.unwrap();
+    assert_eq!((verdict.finding_count, verdict.refused), (0, 0), "{verdict:?}");
+    assert!(verdict.acknowledged > 0, "{verdict:?}");
+}
