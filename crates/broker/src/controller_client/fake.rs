@@ -211,8 +211,9 @@ impl Service {
         self.script.send_modify(|script| script.calls.push(call));
     }
 
-    /// Commits that these replicas are offline; where that is in the log.
-    fn mark(&self, report: &pb::ReportOfflineReplicasRequest) -> i64 {
+    /// Commits that these replicas are offline; where that is in the log. `None` if the broker has registered anew since:
+    /// no log holds such an entry.
+    fn mark(&self, report: &pb::ReportOfflineReplicasRequest) -> Option<i64> {
         let id = |replica: &pb::OfflineReplica| TopicId(replica.topic_id.as_ref().try_into().unwrap());
         let replicas = report.replicas.iter();
         let fact = MetadataRecord::ReplicasOffline(ReplicasOffline {
@@ -220,10 +221,14 @@ impl Service {
             epoch: BrokerEpoch(report.broker_epoch),
             replicas: replicas.map(|replica| (id(replica), PartitionId(replica.partition_id))).collect(),
         });
-        let mut offset = -1;
-        self.script.send_modify(|script| {
-            script.commit(&[fact]);
-            offset = script.entries.last().unwrap().offset;
+        let mut offset = None;
+        self.script.send_if_modified(|script| {
+            let is_current = report.broker_epoch == script.broker_epoch;
+            if is_current {
+                script.commit(&[fact]);
+                offset = script.entries.last().map(|entry| entry.offset);
+            }
+            is_current
         });
         offset
     }
@@ -333,7 +338,10 @@ impl BrokerLifecycle for Service {
         let script = self.admit(message.caller.as_ref()).await?;
         let result = Some(match script.refusal {
             Some(code) => Outcome::Refusal(refusal(code)),
-            None => Outcome::Applied(pb::Applied { offset: self.mark(&message) }),
+            None => self.mark(&message).map_or_else(
+                || Outcome::Refusal(refusal(pb::RefusalCode::StaleBrokerEpoch)),
+                |offset| Outcome::Applied(pb::Applied { offset }),
+            ),
         });
         Ok(Response::new(pb::ReportOfflineReplicasResponse { result }))
     }
