@@ -15,7 +15,7 @@ use klamm_types::{PartitionId, TopicName, TopicPartition};
 use tokio::time::sleep;
 
 use super::campaign::now;
-use super::producers::{Producers, Tools};
+use super::producers::{CLIENTS, Producers, Tools};
 use super::reckoning::reckon;
 use super::rig::{Rig, three};
 use super::schedule::Chance;
@@ -30,10 +30,6 @@ const RETURN_MAX: Duration = Duration::from_millis(500);
 const STEP: usize = 20;
 /// How many records of each partition wait for the cut that takes what was not flushed.
 const RECORDS_MIN: i64 = 200;
-
-/// Java's producer is not among them: once in some hundred cuts it sent five younger batches before one that the brokers had,
-/// of which they then no longer knew that they had it, and tried that one until its time was over.
-const PRODUCERS: [&str; 2] = ["librdkafka", "kafka-python"];
 
 /// How the power fails.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -182,7 +178,7 @@ async fn run(test: &str, counts_otherwise: &[(Outage, usize)]) {
     eprintln!("seed {seed}: {counts:?}");
     let cluster = Cluster::start(&three().on_disks()).await.unwrap();
     let rig = Rig::new(Server::Klamm(cluster)).await;
-    let producers = Producers::start_some(&tools, &rig.server, &PRODUCERS).await;
+    let producers = Producers::start(&tools, &rig.server).await;
     let mut chance = Chance::new(seed);
     let outages = counts.iter().flat_map(|(outage, count)| std::iter::repeat_n(*outage, *count));
     let outages = chance.shuffled(outages.collect());
@@ -195,7 +191,7 @@ async fn run(test: &str, counts_otherwise: &[(Outage, usize)]) {
     let reckoning = reckon(&mut server, producers).await;
     println!("the longest time between two acknowledgements around an outage:");
     for ((outage, client), gaps) in gaps {
-        println!("{:<16}{:<13}{gaps}", outage.name(), PRODUCERS[client]);
+        println!("{:<16}{:<13}{gaps}", outage.name(), CLIENTS[client]);
     }
     println!("{reckoning}");
 }

@@ -84,7 +84,7 @@ pub(crate) struct Ack {
     pub(crate) at: f64,
 }
 
-/// What one producer has told.
+/// What one producer has told. The offset of an acknowledgement that names none is -1.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     /// By partition, in the order in which it came.
@@ -137,7 +137,6 @@ impl Told {
 }
 
 struct Running {
-    place: usize,
     name: &'static str,
     child: Child,
     told: Arc<Mutex<Told>>,
@@ -151,11 +150,6 @@ pub(crate) struct Producers(Vec<Running>);
 impl Producers {
     /// Starts all of them, and waits until each partition has acknowledged records of each.
     pub(crate) async fn start(tools: &Tools, server: &Server) -> Self {
-        Self::start_some(tools, server, &CLIENTS).await
-    }
-
-    /// Starts those of [`CLIENTS`] that are named, and waits as well.
-    pub(crate) async fn start_some(tools: &Tools, server: &Server, names: &[&str]) -> Self {
         let start = |place: usize| {
             let errors = server.path().join(format!("producer-{}.log", CLIENTS[place]));
             let mut command = Command::from(tools.command(place, server));
@@ -163,10 +157,9 @@ impl Producers {
             let mut child = command.kill_on_drop(true).spawn().unwrap();
             let told = Arc::new(Mutex::new(Told::default()));
             let reader = tokio::spawn(read(child.stdout.take().unwrap(), place, Arc::clone(&told)));
-            Running { place, name: CLIENTS[place], child, told, reader, errors }
+            Running { name: CLIENTS[place], child, told, reader, errors }
         };
-        let places = (0..CLIENTS.len()).filter(|place| names.contains(&CLIENTS[*place]));
-        let mut producers = Self(places.map(start).collect());
+        let mut producers = Self((0..CLIENTS.len()).map(start).collect());
         producers.acknowledge(1).await;
         producers
     }
@@ -196,7 +189,7 @@ impl Producers {
     }
 
     /// The longest time without an acknowledgement that each client saw in one of these partitions between two moments
-    /// (milliseconds since 1970), the steps across them included. By those who were started.
+    /// (milliseconds since 1970), the steps across them included.
     pub(crate) fn gaps(&self, partitions: &[usize], from: f64, until: f64) -> Vec<f64> {
         let of_client = |running: &Running| {
             let told = guard(&running.told);
@@ -206,9 +199,9 @@ impl Producers {
         self.0.iter().map(of_client).collect()
     }
 
-    /// Lets all of them finish what they have sent, and gives what they told, by client; who was not started has sent nothing.
+    /// Lets all of them finish what they have sent, and gives what they told.
     pub(crate) async fn stop(self) -> Vec<Told> {
-        let mut all: Vec<_> = CLIENTS.iter().map(|_| Told { sent: Some(0), ..Told::default() }).collect();
+        let mut all = Vec::new();
         for running in &self.0 {
             let pid = running.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
             kill_process(pid.unwrap(), Signal::TERM).unwrap();
@@ -217,7 +210,7 @@ impl Producers {
             let ended = timeout(PATIENCE, running.reader).await;
             ended.unwrap_or_else(|_| panic!("{}: {}", running.name, end_of(&running.errors))).unwrap();
             timeout(PATIENCE, running.child.wait()).await.expect("a producer ends").unwrap();
-            all[running.place] = std::mem::take(&mut *guard(&running.told));
+            all.push(std::mem::take(&mut *guard(&running.told)));
         }
         all
     }

@@ -4,13 +4,16 @@ mod cluster;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use cluster::{Cluster, LAG_MAX_MS, batch, options, until};
+use klamm_broker::Clock;
 use klamm_broker::partition::{
     Acks, AppendError, AppendFailure, DeletionError, DeletionFailure, Interest, NotServing, OffsetQuery,
     ReadIsolation, WakeUp,
 };
 use klamm_broker::replica_manager::ReplicaLags;
-use klamm_types::{BrokerId, LeaderEpoch, Offset};
+use klamm_record::{BatchBuilder, Compression, NewRecord};
+use klamm_types::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_by_all_is_on_every_disk() {
@@ -127,8 +130,11 @@ async fn a_leader_tells_how_far_each_follower_is_behind() {
     assert_eq!((worst.broker, worst.lag.records, worst.lag.millis), (BrokerId(3), 2, lags.millis_max));
     assert!(lags.millis_max > 50);
     assert!(manager.replica_lags(50, 0).worst.is_empty());
-    cluster.until_isr(&[1, 2]).await;
-    let view = partition.leader_view().unwrap();
+    let view = until("the silent follower leaves the set", || {
+        let view = partition.leader_view().unwrap();
+        view.followers.iter().any(|follower| !follower.is_in_sync).then_some(view)
+    })
+    .await;
     let ends: Vec<_> = view.followers.iter().map(|f| (f.broker.0, f.end_offset, f.is_in_sync)).collect();
     assert_eq!(ends, [(2, Some(Offset(4)), true), (3, Some(Offset(2)), false)]);
     let silent = cluster.partition(2).leader_view().unwrap_err();
@@ -164,6 +170,68 @@ async fn too_few_in_sync_replicas_refuse_an_append() {
     );
     cluster.set("min.insync.replicas", "1").await;
     cluster.append(1, Acks::All, &["a"]).await.unwrap();
+}
+
+/// A batch of one record, of one producer.
+fn sequenced(sequence: i32) -> Bytes {
+    let builder = BatchBuilder::new(Compression::NONE);
+    let mut builder = builder.producer(ProducerId(7), ProducerEpoch(0), sequence);
+    let value = sequence.to_string();
+    builder.append(&NewRecord::new(Clock::start().wall(), None, Some(value.as_bytes()))).unwrap();
+    builder.build().unwrap().into()
+}
+
+/// A client that had more under way to two leaders than a log remembers cannot be told an offset, but that all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_was_forgotten_is_acknowledged_once_it_is_committed() {
+    let cluster = Cluster::of(&[1, 2]).await;
+    cluster.create_topic(&[1, 2], &[]).await;
+    let append = |acks, sequence| cluster.partition(1).append(sequenced(sequence), &options(acks));
+    append(Acks::All, 0).done().await.unwrap();
+    cluster.network.cut(2);
+    for sequence in 1..8 {
+        append(Acks::Leader, sequence).done().await.unwrap();
+    }
+    let committed = append(Acks::All, 0).done();
+    let not_committed = append(Acks::All, 2);
+    assert!(not_committed.known().is_none());
+    cluster.network.heal(2);
+    for pending in [not_committed.done().await, committed.await] {
+        assert!(matches!(pending, Err(AppendFailure::Forgotten)), "{pending:?}");
+    }
+    assert!(cluster.partition(1).bounds().high_watermark >= Offset(3), "what was not committed is no news");
+    assert_eq!(append(Acks::All, 3).done().await.unwrap().base_offset, Offset(3));
+    let early = append(Acks::All, 9).done().await.unwrap_err();
+    assert!(matches!(early, AppendFailure::Log(_)), "{early}");
+    cluster.until_committed(&[1, 2], 8).await;
+    assert_eq!(cluster.read_all(1), ["0", "1", "2", "3", "4", "5", "6", "7"]);
+}
+
+/// What is missing may be under way to the leader before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_has_a_producer_fill_a_gap_first() {
+    let cluster = Cluster::of(&[1, 2]).await;
+    cluster.create_topic(&[1, 2], &[]).await;
+    let append = async |id: i32, sequence| {
+        cluster.partition(id).append(sequenced(sequence), &options(Acks::All)).done().await
+    };
+    append(1, 0).await.unwrap();
+    let out_of_order = |error: &AppendFailure| matches!(error, AppendFailure::Log(klamm_log::AppendError::Producer(error)) if error.is_gap());
+    let error = append(1, 2).await.unwrap_err();
+    assert!(out_of_order(&error), "nobody else has led: {error}");
+    cluster.elect(2, &[1, 2]).await;
+    let error = append(2, 2).await.unwrap_err();
+    assert!(matches!(error, AppendFailure::Early(_)) && error.is_definite(), "{error}");
+    append(2, 1).await.unwrap();
+    append(2, 2).await.unwrap();
+    // It is not there after a while: it will not come.
+    let started = tokio::time::Instant::now();
+    while !out_of_order(&append(2, 9).await.unwrap_err()) {
+        assert!(started.elapsed() < Duration::from_secs(20), "a gap counts as one that closes for good");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let error = append(2, 0).await.map(|appended| appended.base_offset);
+    assert_eq!(error.unwrap(), Offset(0), "sent again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,10 @@ pub(crate) fn append_code(failure: &AppendFailure) -> ErrorCode {
     match failure {
         AppendFailure::Replica(error) => replica_append_code(error),
         AppendFailure::Log(error) => log_append_code(error),
+        // What has the client send it again, after all that comes before, and nothing else.
+        AppendFailure::Early(_) => ErrorCode::NotEnoughReplicas,
+        // Clients take it for an acknowledgement without an offset.
+        AppendFailure::Forgotten => ErrorCode::DuplicateSequenceNumber,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config::LogConfig;
 use crate::error::{AppendError, LogError, StorageError};
 use crate::index::{AbortedTxn, OffsetEntry, TimeEntry};
 use crate::log::{ActiveSegment, Log, Offsets, Writer};
-use crate::producers::{SequenceCheck, snapshot};
+use crate::producers::{BatchMetadata, SequenceCheck, snapshot};
 use crate::ready::{Assigned, Place, Ready};
 use crate::segment::{Segment, is_out_of_reach};
 
@@ -47,8 +47,17 @@ pub struct AppendInfo {
     pub last_offset: Offset,
     /// The append time that the records got, under `LogAppendTime`; [`Timestamp::NONE`] otherwise.
     pub append_time: Timestamp,
-    /// The records had been appended before; the offsets are those they have.
-    pub duplicate: bool,
+    /// Set if the records had been appended before.
+    pub duplicate: Option<Duplicate>,
+}
+
+/// How well records are known that were appended before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Duplicate {
+    /// The offsets given are those they have.
+    Known,
+    /// Their producer has appended more than the log remembers of it since: they lie at or before the offsets given.
+    Forgotten,
 }
 
 /// Records that a leader may append, as far as can be told without looking at the log.
@@ -143,7 +152,7 @@ impl Log {
             return Err(AppendError::Empty);
         };
         self.write(&mut writer, &mut assigned.slices(), &assigned.ready, now)?;
-        Ok(AppendInfo { first_offset, last_offset, append_time, duplicate: false })
+        Ok(AppendInfo { first_offset, last_offset, append_time, duplicate: None })
     }
 
     /// Appends batches that the leader sent, with the offsets and epochs they have. Gaps between offsets are legal
@@ -169,7 +178,7 @@ impl Log {
         if cfg!(mutant = "B32") {
             writer.producers.clear();
         }
-        Ok(AppendInfo { first_offset, last_offset, append_time: Timestamp::NONE, duplicate: false })
+        Ok(AppendInfo { first_offset, last_offset, append_time: Timestamp::NONE, duplicate: None })
     }
 
     fn check_online(&self) -> Result<(), AppendError> {
@@ -198,21 +207,37 @@ impl Log {
                 writer.producers.check_marker(batch.header(), &marker)?;
             } else if origin == AppendOrigin::Internal {
                 writer.producers.check_epoch(batch.header())?;
-            } else if let SequenceCheck::Duplicate(known) =
-                writer.producers.check(batch.header(), first_sequence)?
-            {
-                return Ok(Some(AppendInfo {
-                    first_offset: known.first_offset(),
-                    last_offset: known.last_offset,
-                    append_time: match self.config().message_timestamp_type {
-                        TimestampType::LogAppendTime => known.timestamp,
-                        TimestampType::CreateTime => Timestamp::NONE,
-                    },
-                    duplicate: true,
-                }));
+            } else {
+                let found = match writer.producers.check(batch.header(), first_sequence)? {
+                    SequenceCheck::New => continue,
+                    SequenceCheck::Duplicate(known) => self.known(&known),
+                    SequenceCheck::Forgotten(before) => {
+                        let offset = Offset(before.0 - 1);
+                        let duplicate = Some(Duplicate::Forgotten);
+                        AppendInfo {
+                            first_offset: offset,
+                            last_offset: offset,
+                            append_time: Timestamp::NONE,
+                            duplicate,
+                        }
+                    }
+                };
+                return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+
+    fn known(&self, batch: &BatchMetadata) -> AppendInfo {
+        AppendInfo {
+            first_offset: batch.first_offset(),
+            last_offset: batch.last_offset,
+            append_time: match self.config().message_timestamp_type {
+                TimestampType::LogAppendTime => batch.timestamp,
+                TimestampType::CreateTime => Timestamp::NONE,
+            },
+            duplicate: Some(Duplicate::Known),
+        }
     }
 
     /// Checks that a leader's batches continue this log.

@@ -8,6 +8,8 @@ use rustix::io::Errno;
 
 use klamm_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicPartition};
 
+use crate::producers::comes_after;
+
 /// The disk refused an operation.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {verb} {path}: {source}")]
@@ -168,6 +170,17 @@ pub enum ProducerError {
         /// The newest epoch seen for this producer.
         current: i32,
     },
+}
+
+impl ProducerError {
+    /// Whether batches are missing in front of the refused one, so that it fits once they are there.
+    #[must_use]
+    pub fn is_gap(&self) -> bool {
+        match *self {
+            Self::OutOfOrderSequence { sequence, expected, .. } => comes_after(sequence, expected),
+            Self::Fenced { .. } | Self::TransactionOpen { .. } | Self::CoordinatorFenced { .. } => false,
+        }
+    }
 }
 
 /// Why a read gave nothing.

@@ -43,7 +43,7 @@ mod segment;
 mod time_lookup;
 mod truncate;
 
-pub use append::{AppendInfo, AppendOrigin, PreparedAppend};
+pub use append::{AppendInfo, AppendOrigin, Duplicate, PreparedAppend};
 pub use config::*;
 pub use dir::{FailureListener, LOG_START_FILE, LogDir, RECOVERY_POINT_FILE};
 pub use error::{AppendError, DirOffline, LogError, ProducerError, ReadError, StorageError};

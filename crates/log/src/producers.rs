@@ -15,6 +15,7 @@ use crate::index::AbortedTxn;
 mod entry;
 pub(crate) mod snapshot;
 
+pub(crate) use entry::comes_after;
 pub use entry::{BatchMetadata, ProducerEntry};
 
 /// What a check of a batch against the producer's state found.
@@ -24,6 +25,8 @@ pub(crate) enum SequenceCheck {
     New,
     /// The batch is in the log already, here.
     Duplicate(BatchMetadata),
+    /// The batch is in the log already, somewhere before this offset.
+    Forgotten(Offset),
 }
 
 /// The producers of one partition.
@@ -83,6 +86,12 @@ impl Producers {
             && let Some(duplicate) = entry.find(sequence, batch.last_sequence())
         {
             return Ok(SequenceCheck::Duplicate(duplicate));
+        }
+        if epoch == entry.epoch
+            && entry.has_forgotten(sequence, batch.last_sequence())
+            && let Some(oldest) = entry.batches().first()
+        {
+            return Ok(SequenceCheck::Forgotten(oldest.first_offset()));
         }
         let expected = if epoch == entry.epoch { entry.next_sequence() } else { 0 };
         if sequence != expected {
@@ -225,6 +234,7 @@ impl Default for ProducerEntry {
             txn_first_offset: None,
             batches: [BatchMetadata::NONE; ProducerEntry::BATCHES],
             len: 0,
+            is_whole: false,
         }
     }
 }

@@ -70,9 +70,71 @@ fn five_batches_are_remembered_and_the_sixth_is_not() {
     for batch in &batches[1..] {
         assert!(matches!(producers.check(batch, None), Ok(SequenceCheck::Duplicate(_))));
     }
-    assert_eq!(expected_sequence(&producers, &batches[0]), Err(18));
+    // It was appended all the same: nothing is missing from the first on.
+    assert_eq!(producers.check(&batches[0], None), Ok(SequenceCheck::Forgotten(Offset(3))));
     // Half of a known batch is not that batch.
     assert_eq!(expected_sequence(&producers, &header(1, 0, 15, 99, 2)), Err(18));
+}
+
+/// Of a producer whose beginning is not known, nobody can tell what was appended before.
+#[test]
+fn a_batch_counts_as_forgotten_only_if_none_can_be_missing() {
+    let old = header(1, 0, 10, 99, 5);
+    let after = |first: i32, step: i32| {
+        let mut producers = Producers::new(10);
+        (0..7).for_each(|i| producers.on_batch(&header(1, 0, first + step * i, i64::from(i), 1)));
+        producers
+    };
+    assert_eq!(after(20, 1).check(&old, None).unwrap_err(), gap(10, 27));
+    // The producer was forgotten in between, or a batch was compacted away.
+    assert_eq!(after(0, 5).check(&old, None).unwrap_err(), gap(10, 31));
+    let mut producers = Producers::new(10);
+    (0..7).for_each(|i| producers.on_batch(&header(1, 0, 5 * i, i64::from(5 * i), 5)));
+    assert_eq!(producers.check(&header(1, 0, 5, 99, 5), None), Ok(SequenceCheck::Forgotten(Offset(10))));
+    // A restart changes nothing in that.
+    let content = snapshot::decode(&snapshot::encode(&producers)).unwrap();
+    assert_eq!(content.entries, producers.entries());
+    // What a newer epoch has not appended was not appended.
+    producers.on_batch(&header(1, 1, 0, 35, 20));
+    assert_eq!(producers.check(&header(1, 1, 5, 99, 5), None).unwrap_err(), gap(5, 20));
+}
+
+fn gap(sequence: i32, expected: i32) -> ProducerError {
+    ProducerError::OutOfOrderSequence { producer_id: ProducerId(1), sequence, expected }
+}
+
+#[test]
+fn after_the_last_sequence_comes_zero_and_nothing_was_forgotten_that_has_not_come() {
+    let mut producers = Producers::new(10);
+    let mut entry = ProducerEntry { is_whole: true, epoch: ProducerEpoch(0), ..ProducerEntry::default() };
+    for i in 0..5 {
+        let offset = Offset(i64::from(i));
+        let batch = BatchMetadata {
+            last_sequence: i32::MAX - 5 + i,
+            offset_delta: 0,
+            last_offset: offset,
+            timestamp: NOW,
+        };
+        entry.batches[usize::try_from(i).unwrap()] = batch;
+    }
+    entry.len = 5;
+    producers.insert(ProducerId(1), entry);
+    let refused = |sequence: i32| producers.check(&header(1, 0, sequence, 99, 1), None).unwrap_err();
+    // Sequence i32::MAX is missing.
+    assert_eq!(refused(0), gap(0, i32::MAX));
+    assert!(refused(0).is_gap() && refused(1).is_gap());
+    assert_eq!(
+        producers.check(&header(1, 0, i32::MAX - 6, 99, 1), None),
+        Ok(SequenceCheck::Forgotten(Offset(0)))
+    );
+}
+
+#[test]
+fn a_gap_is_what_comes_too_early() {
+    assert!(gap(7, 5).is_gap() && gap(3, i32::MAX).is_gap());
+    assert!(!gap(5, 7).is_gap() && !gap(i32::MAX, 3).is_gap());
+    let (producer_id, epoch, current) = (ProducerId(1), ProducerEpoch(3), ProducerEpoch(4));
+    assert!(!ProducerError::Fenced { producer_id, epoch, current }.is_gap());
 }
 
 #[test]

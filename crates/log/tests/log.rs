@@ -287,7 +287,7 @@ fn a_repeated_batch_is_known_again_also_after_a_restart() {
     let (log, _) = disk.open();
     for sequence in 2..7 {
         let info = append(&log, producer_batch(9, 0, sequence, &["x"])).unwrap();
-        assert_eq!((info.duplicate, info.first_offset), (true, Offset(i64::from(sequence))));
+        assert_eq!((info.duplicate.is_some(), info.first_offset), (true, Offset(i64::from(sequence))));
     }
     let refusal = |builder| match append(&log, builder) {
         Err(AppendError::Producer(error)) => error,
@@ -318,10 +318,10 @@ fn a_follower_that_leads_knows_the_producers_whose_batches_it_copied() {
     }
     for sequence in 0..3 {
         let info = append(&log, producer_batch(9, 0, sequence, &["x"])).unwrap();
-        assert_eq!((info.duplicate, info.first_offset), (true, Offset(i64::from(sequence))));
+        assert_eq!((info.duplicate.is_some(), info.first_offset), (true, Offset(i64::from(sequence))));
     }
     let info = append(&log, producer_batch(9, 0, 3, &["y"])).unwrap();
-    assert_eq!((info.duplicate, info.first_offset), (false, Offset(3)));
+    assert_eq!((info.duplicate.is_some(), info.first_offset), (false, Offset(3)));
 }
 
 fn end_txn(log: &Log, id: i64, result: TransactionResult) {

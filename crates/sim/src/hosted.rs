@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use klamm_log::{AppendError, AppendOrigin, FetchIsolation, Log, LogError, ProducerError};
+use klamm_log::{AppendError, AppendOrigin, Duplicate, FetchIsolation, Log, LogError, ProducerError};
 use klamm_record::Batches;
 use klamm_replica::{
     Acks, AppendRequest, AppendTicket, Effect, Effects, Event, FetchAnswer, FetchBounds, FetchId,
@@ -188,6 +188,12 @@ impl Hosted {
     fn append(&mut self, now: Timestamp, ticket: AppendTicket, epoch: LeaderEpoch, out: &mut Vec<Request>) {
         let records = std::mem::take(&mut self.appending);
         match self.log.append_as_leader(&records, epoch, AppendOrigin::Client, now) {
+            // An old message that the network kept back. Each producer waits for one batch before it sends the next, so that
+            // of the newest this would be wrong: the producer finds it so.
+            Ok(info) if info.duplicate == Some(Duplicate::Forgotten) => {
+                self.answer_append(ticket, ProduceOutcome::OutOfOrder(epoch), out);
+                self.feed(now, Event::AppendDropped { ticket }, out);
+            }
             Ok(info) => {
                 let (base_offset, end_offset) = (info.first_offset, info.last_offset.next());
                 self.feed(now, Event::Appended { ticket, base_offset, end_offset }, out);

@@ -41,7 +41,9 @@ class Tally:
 
     def delivered(self, value, partition, offset):
         self.acked += 1
-        tell("producer_send_success", value=value.split(" ")[0], partition=partition, offset=offset)
+        # A batch that was appended long before it was acknowledged has no offset that anybody knows.
+        known = -1 if offset is None or offset < 0 else offset
+        tell("producer_send_success", value=value.split(" ")[0], partition=partition, offset=known)
 
     def failed(self, value, error):
         tell("producer_send_error", value=value.split(" ")[0], exception=type(error).__name__, message=str(error))

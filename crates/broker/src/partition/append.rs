@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use klamm_log::{AppendInfo, AppendOrigin};
+use klamm_log::{AppendError as LogAppendError, AppendInfo, AppendOrigin, Duplicate};
 use klamm_replica::{Acknowledged, Acks, AppendError, AppendRequest, AppendTicket, Event};
 use klamm_types::{LeaderEpoch, Offset, Timestamp};
 use tokio::sync::oneshot;
 
 use super::effects::{Records, StepIo};
 use super::{AppendFailure, PartitionHandle};
+
+/// How long after a change of leaders a gap in a producer's sequence is taken to be one that closes, in milliseconds. A
+/// producer that waits for what is under way, as all do, needs one round: a tenth of a second and the longest answer.
+const GAP_CLOSES_MS: i64 = 3_000;
 
 /// How records are appended.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +27,8 @@ pub struct AppendOptions {
     pub leader_epoch: Option<LeaderEpoch>,
     /// Who sends the records: clients' sequences are checked, and they send no control records.
     pub origin: AppendOrigin,
-    /// With which sequence the producer must begin if the log does not know it, because the caller knows of a batch that
-    /// comes first; `None` lets it begin with any (KIP-360).
+    /// With which sequence the producer must begin if the log does not know it, because the caller has refused a batch that
+    /// comes first, and again; `None` lets it begin with any (KIP-360).
     pub first_sequence: Option<i32>,
 }
 
@@ -47,7 +51,14 @@ pub struct PendingAppend(Outcome);
 #[derive(Debug)]
 enum Outcome {
     Known(Result<Appended, AppendFailure>),
-    Awaited { answer: oneshot::Receiver<Result<Acknowledged, AppendError>>, append_time: Timestamp },
+    Awaited { answer: oneshot::Receiver<Result<Acknowledged, AppendError>>, written: Written },
+}
+
+/// What is known of records that are in the log.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    append_time: Timestamp,
+    duplicate: Option<Duplicate>,
 }
 
 /// Who waits for an append to be committed.
@@ -79,17 +90,31 @@ impl PendingAppend {
     pub async fn done(self) -> Result<Appended, AppendFailure> {
         match self.0 {
             Outcome::Known(outcome) => outcome,
-            Outcome::Awaited { answer, append_time } => {
+            Outcome::Awaited { answer, written } => {
                 let outcome = answer.await.unwrap_or(Err(AppendError::LogFailed { appended: true }));
-                Ok(appended(outcome?, append_time))
+                written.acknowledged(outcome)
             }
         }
     }
 }
 
-fn appended(acknowledged: Acknowledged, append_time: Timestamp) -> Appended {
-    let Acknowledged { base_offset, log_start_offset } = acknowledged;
-    Appended { base_offset, append_time, log_start_offset }
+impl Written {
+    fn of(info: Option<AppendInfo>) -> Self {
+        Self {
+            append_time: info.map_or(Timestamp::NONE, |info| info.append_time),
+            duplicate: info.and_then(|info| info.duplicate),
+        }
+    }
+
+    fn acknowledged(self, outcome: Result<Acknowledged, AppendError>) -> Result<Appended, AppendFailure> {
+        let Acknowledged { base_offset, log_start_offset } = outcome?;
+        match self.duplicate {
+            Some(Duplicate::Forgotten) => Err(AppendFailure::Forgotten),
+            Some(Duplicate::Known) | None => {
+                Ok(Appended { base_offset, append_time: self.append_time, log_start_offset })
+            }
+        }
+    }
 }
 
 impl PartitionHandle {
@@ -127,23 +152,44 @@ impl PartitionHandle {
         };
         let mut io = StepIo::appending(ticket, options.acks, records);
         self.run(&mut state, Event::AppendRequested(request), &mut io);
-        let append_time = io.appended.map_or(Timestamp::NONE, |info: AppendInfo| info.append_time);
+        let written = Written::of(io.appended);
         let outcome = match (io.refused, io.completed) {
-            (Some(refusal), _) => Outcome::Known(Err(refusal.into())),
-            (None, Some(outcome)) => {
-                Outcome::Known(outcome.map(|acked| appended(acked, append_time)).map_err(Into::into))
-            }
+            (Some(refusal), _) => Outcome::Known(Err(self.refused(refusal, first_sequence.is_some()))),
+            (None, Some(outcome)) => Outcome::Known(written.acknowledged(outcome)),
             (None, None) => {
                 let (sender, answer) = oneshot::channel();
                 state.appends.insert(ticket, Waiting(sender));
-                Outcome::Awaited { answer, append_time }
+                Outcome::Awaited { answer, written }
             }
         };
-        if let Some(info) = io.appended.filter(|info| !info.duplicate) {
+        if let Some(info) = io.appended.filter(|info| info.duplicate.is_none()) {
             let records = info.first_offset.distance_to(info.last_offset) + 1;
             self.shared.around.metrics.records_in.add(records);
         }
         self.leave(state);
         outcome
+    }
+
+    /// What the producer is told of a batch that the log has refused.
+    ///
+    /// Producers send batches before earlier ones are answered. Those that were sent to another leader, or that this one
+    /// refused for a reason that passes, come again, and first: until then there is a gap in front of later ones, which
+    /// closes. `OUT_OF_ORDER_SEQUENCE_NUMBER` says that it does not, and has librdkafka send whatever is not acknowledged
+    /// once more under a new epoch: what was appended all the same is there twice then.
+    fn refused(&self, refusal: LogAppendError, comes_after_refused: bool) -> AppendFailure {
+        match refusal {
+            LogAppendError::Producer(gap)
+                if gap.is_gap() && (comes_after_refused || self.is_new_leader()) =>
+            {
+                AppendFailure::Early(gap)
+            }
+            _ => refusal.into(),
+        }
+    }
+
+    /// Whether producers may have batches under way to the leader before this one.
+    fn is_new_leader(&self) -> bool {
+        let role = self.shared.role.load();
+        role.leader_epoch > LeaderEpoch(0) && self.now().millis_since(role.since) < GAP_CLOSES_MS
     }
 }

@@ -1,6 +1,6 @@
 //! Why a partition refuses, as types; the front maps them to Kafka's error codes.
 
-use klamm_log::ReadError;
+use klamm_log::{ProducerError, ReadError};
 use klamm_replica::{AppendError, DeletionError};
 use klamm_types::{BrokerId, LeaderEpoch, Offset};
 
@@ -14,6 +14,14 @@ pub enum AppendFailure {
     /// The log refused the records before it wrote any of them.
     #[error(transparent)]
     Log(#[from] klamm_log::AppendError),
+    /// A batch that must come before is missing, and is likely to come: this leader is new, or it has refused that batch
+    /// for a reason that passes. To be sent again, in order. Kafka: OUT_OF_ORDER_SEQUENCE_NUMBER.
+    #[error("{0}, which may be on its way")]
+    Early(ProducerError),
+    /// The records were appended before, and are committed, but so long ago that nobody knows their offsets. Kafka:
+    /// OUT_OF_ORDER_SEQUENCE_NUMBER.
+    #[error("the records were appended before; their offsets are not remembered")]
+    Forgotten,
 }
 
 impl AppendFailure {
@@ -22,7 +30,8 @@ impl AppendFailure {
     pub fn is_definite(&self) -> bool {
         match self {
             Self::Replica(error) => error.is_definite(),
-            Self::Log(_) => true,
+            Self::Log(_) | Self::Early(_) => true,
+            Self::Forgotten => false,
         }
     }
 }

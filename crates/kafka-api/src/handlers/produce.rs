@@ -148,6 +148,9 @@ impl From<ErrorCode> for Failure {
 impl From<AppendFailure> for Failure {
     fn from(failure: AppendFailure) -> Self {
         let code = append_code(&failure);
+        if let AppendFailure::Early(_) = failure {
+            return Self { code, message: Some(failure.to_string()), record: None };
+        }
         let AppendFailure::Log(error) = &failure else { return code.into() };
         let text = error.to_string();
         let record = match error {

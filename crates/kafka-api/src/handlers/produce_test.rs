@@ -285,6 +285,14 @@ async fn an_idempotent_producer_appends_each_batch_once() {
     assert_eq!(bed.partition(0).bounds().log_end_offset, Offset(4));
     let gap = produce(&bed, sequenced(1, 9, false)).await;
     assert_eq!(code(&gap), ErrorCode::OutOfOrderSequenceNumber);
+    // Ten records later the first batch is not remembered, but that nothing is missing.
+    for sequence in [4, 6, 8, 10, 12] {
+        assert_eq!(code(&produce(&bed, sequenced(1, sequence, false)).await), ErrorCode::None);
+    }
+    let known = produce(&bed, sequenced(1, 4, false)).await;
+    assert_eq!((code(&known), known.base_offset), (ErrorCode::None, 4));
+    let forgotten = produce(&bed, sequenced(1, 2, false)).await;
+    assert_eq!((code(&forgotten), forgotten.base_offset), (ErrorCode::DuplicateSequenceNumber, -1));
     let fenced = produce(&bed, sequenced(0, 4, false)).await;
     assert_eq!(code(&fenced), ErrorCode::InvalidProducerEpoch);
     // A newer epoch begins at 0.
@@ -363,9 +371,9 @@ async fn overtaken<F: Future<Output = ()>>(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_does_not_overtake_one_that_was_refused_for_now() {
-    use ErrorCode::{NotLeaderOrFollower, OutOfOrderSequenceNumber, UnknownTopicId, UnknownTopicOrPartition};
+    use ErrorCode::{NotEnoughReplicas, NotLeaderOrFollower, UnknownTopicId, UnknownTopicOrPartition};
     let expected = |refusal| {
-        let late = OutOfOrderSequenceNumber;
+        let late = NotEnoughReplicas;
         vec![refusal, late, late, ErrorCode::None, ErrorCode::None, ErrorCode::None]
     };
     let bed = DataBed::new().await;
@@ -413,8 +421,9 @@ async fn a_batch_waits_while_a_larger_one_before_it_is_divided() {
     let answer = produce(&bed, builder.build().unwrap().into()).await;
     assert_eq!(code(&answer), ErrorCode::MessageTooLarge);
     let answer = produce(&bed, sequenced(0, 2, false)).await;
-    assert_eq!(code(&answer), ErrorCode::OutOfOrderSequenceNumber);
-    assert_eq!(answer.error_message.as_deref(), Some("producer 4000 sent sequence 2, expected 0"));
+    assert_eq!(code(&answer), ErrorCode::NotEnoughReplicas);
+    let told = "producer 4000 sent sequence 2, expected 0, which may be on its way";
+    assert_eq!(answer.error_message.as_deref(), Some(told));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,6 +48,8 @@ pub struct ProducerEntry {
     /// Its newest batches, oldest first; `len` of them count.
     pub(super) batches: [BatchMetadata; Self::BATCHES],
     pub(super) len: u8,
+    /// All its batches of this epoch were appended here, from sequence 0 on, one after the other.
+    pub(super) is_whole: bool,
 }
 
 impl ProducerEntry {
@@ -78,6 +80,17 @@ impl ProducerEntry {
         self.batches().iter().find(same).copied()
     }
 
+    /// Whether the records of these sequences were appended for certain, though their batch is not remembered any more:
+    /// they come before all batches that are, and nothing is missing between sequence 0 and those. Sequences wrap: one
+    /// that is less by more than half of the circle comes later.
+    pub(super) fn has_forgotten(&self, first_sequence: i32, last_sequence: i32) -> bool {
+        let Some(oldest) = self.batches().first().map(BatchMetadata::first_sequence) else { return false };
+        self.is_whole
+            && first_sequence <= last_sequence
+            && last_sequence < oldest
+            && !comes_after(last_sequence, oldest)
+    }
+
     /// A newer epoch starts with no batches.
     pub(super) fn advance_epoch(&mut self, epoch: ProducerEpoch) {
         if self.epoch.advance_to(epoch) {
@@ -87,6 +100,8 @@ impl ProducerEntry {
 
     pub(super) fn push(&mut self, batch: BatchMetadata) {
         let len = usize::from(self.len);
+        let continues = if len == 0 { 0 } else { self.next_sequence() };
+        self.is_whole = (self.is_whole || len == 0) && batch.first_sequence() == continues;
         if len == Self::BATCHES {
             self.batches.rotate_left(1);
             self.batches[len - 1] = batch;
@@ -96,4 +111,11 @@ impl ProducerEntry {
         }
         self.last_timestamp = batch.timestamp;
     }
+}
+
+/// Whether a sequence comes after another, on a circle of 2^31.
+#[must_use]
+pub(crate) fn comes_after(sequence: i32, other: i32) -> bool {
+    let ahead = (i64::from(sequence) - i64::from(other)).rem_euclid(1 << 31);
+    ahead > 0 && ahead < 1 << 30
 }

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! The part up to the entries is Kafka's, which keeps a producer's newest batch only. What follows, covered by the
-//! same CRC-32C, holds the other four, so that a repetition is known after a restart, too, and the transactions whose
-//! marker was not below the high watermark yet, so that the last stable offset does not jump. Kafka passes over it.
+//! same CRC-32C, holds the other four, so that a repetition is known after a restart, too, whether no batch is missing
+//! from sequence 0 on (the highest bit of their count), and the transactions whose marker was not below the high watermark
+//! yet, so that the last stable offset does not jump. Kafka passes over it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +22,8 @@ use crate::fs::{LogFs, read_file};
 const VERSION: i16 = 1;
 const CRC_END: usize = 6;
 const OLDER_BATCHES: [u8; 4] = *b"KLM1";
+/// In the count of a producer's older batches: no batch is missing from sequence 0 on.
+const IS_WHOLE: u8 = 0x80;
 
 /// A million producers take some 150 MB.
 const FILE_LEN_MAX: u64 = 1 << 30;
@@ -59,7 +62,7 @@ pub(crate) fn encode(producers: &Producers) -> Vec<u8> {
     push_count(&mut bytes, with_older().count());
     for (producer_id, entry) in with_older() {
         bytes.extend_from_slice(&producer_id.0.to_be_bytes());
-        bytes.push(entry.len - 1);
+        bytes.push((entry.len - 1) | if entry.is_whole { IS_WHOLE } else { 0 });
         for batch in &entry.batches()[..usize::from(entry.len) - 1] {
             bytes.extend_from_slice(&batch.last_sequence.to_be_bytes());
             bytes.extend_from_slice(&batch.offset_delta.to_be_bytes());
@@ -145,7 +148,8 @@ fn decode_older_batches(
 ) -> Result<(), &'static str> {
     for _ in 0..i32::from_be_bytes(cursor.take()?) {
         let producer_id = ProducerId(i64::from_be_bytes(cursor.take()?));
-        let [count] = cursor.take()?;
+        let [counted] = cursor.take()?;
+        let (count, is_whole) = (counted & !IS_WHOLE, counted & IS_WHOLE != 0);
         let found = entries.binary_search_by_key(&producer_id, |(id, _)| *id);
         let (_, entry) = &mut entries[found.map_err(|_| "batches of an unknown producer")?];
         if usize::from(count) >= ProducerEntry::BATCHES || entry.len != 1 {
@@ -166,6 +170,7 @@ fn decode_older_batches(
             entry.push(older);
         }
         entry.push(newest);
+        entry.is_whole = is_whole;
         entry.last_timestamp = last_timestamp;
     }
     Ok(())

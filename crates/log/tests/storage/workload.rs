@@ -326,7 +326,7 @@ impl Run {
         RecordBatchMut::parse(&mut assigned).unwrap().assign(Offset(self.promise.log.end), epoch).unwrap();
         self.attempt_batches(&assigned);
         let info = self.log().append_as_leader(&bytes, epoch, origin, Timestamp(self.now))?;
-        assert_eq!((info.first_offset.0, info.duplicate), (self.promise.log.end, false));
+        assert_eq!((info.first_offset.0, info.duplicate.is_some()), (self.promise.log.end, false));
         self.note_batches(&assigned);
         Ok(())
     }
