@@ -266,7 +266,7 @@ impl Leader {
         // KAFKA-15021: one that may not join does not hold back the others, however close it follows.
         let may_join = cfg!(mutant = "B14") || Self::may_join(broker, progress, partition);
         let lag_max_ms = partition.config.replica_lag_time_max_ms;
-        may_join && progress.is_caught_up(now, partition.log.log_end_offset, lag_max_ms)
+        may_join && progress.is_about_to_join(now, partition.log.log_end_offset, lag_max_ms)
     }
 
     fn complete_committed(&mut self, partition: &Partition, step: &mut Step<'_>) {

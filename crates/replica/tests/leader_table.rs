@@ -348,6 +348,43 @@ fn a_close_follower_that_may_not_join_holds_nobody_back() {
     assert_eq!(solo.fetch(2, 1, 1)[0], advances(1));
 }
 
+/// It held everything when its node died, a moment ago. Now it has a gigabyte to copy, or all.
+#[test]
+fn a_follower_that_comes_back_far_behind_holds_nobody_back() {
+    for missed in [0, 3] {
+        let mut solo = Solo::leading(&[1, 2, 3]);
+        solo.append(1, 3);
+        solo.flush();
+        solo.fetch(2, 3, 1);
+        solo.fetch(3, 3, 1);
+        assert_eq!(solo.high_watermark(), 3);
+        solo.now += 1_000;
+        let mut states = brokers();
+        states.entry(BrokerId(3)).and_modify(|state| state.fenced = true);
+        let without = registration(1, &[1, 2], 1, 2);
+        solo.step(Event::RegistrationChanged { registration: without.clone(), brokers: states });
+        solo.now += 1_000;
+        solo.append(2, 5);
+        solo.flush();
+        solo.fetch(2, 8, 1);
+        assert_eq!(solo.high_watermark(), 8, "it is out of the set");
+        solo.now += 1_000;
+        solo.step(Event::RegistrationChanged { registration: without, brokers: brokers() });
+        solo.fetch(3, missed, if missed == 0 { -1 } else { 1 });
+        solo.append(3, 1);
+        solo.flush();
+        assert_eq!(solo.fetch(2, 9, 1)[0], advances(9), "it has {missed} of 9");
+        // Once it is close, it is waited for, and joins.
+        solo.now += 1_000;
+        solo.append(4, 1);
+        solo.flush();
+        solo.fetch(3, 9, 1);
+        assert_eq!(solo.maximal_isr(), set(&[1, 2, 3]));
+        solo.fetch(2, 10, 1);
+        assert_eq!(solo.high_watermark(), 9);
+    }
+}
+
 #[test]
 fn a_follower_about_to_join_is_waited_for() {
     let mut solo = Solo::new(config(), LogPosition::empty());

@@ -177,6 +177,10 @@ impl Leader {
 
     /// The committed set is newly known: it may set the high watermark free, or leave too few members.
     pub(crate) fn on_in_sync_set_known(&mut self, partition: &mut Partition, step: &mut Step<'_>) {
+        let committed = self.isr.committed();
+        for (broker, progress) in &mut self.followers {
+            progress.set_in_sync(step.now, committed.contains(broker));
+        }
         // KAFKA-13091: in both directions; nothing else may ever come to move it.
         if cfg!(not(mutant = "B13")) {
             self.maybe_advance_high_watermark(partition, step);

@@ -11,6 +11,8 @@ pub struct FollowerProgress {
     fetched: Option<Fetched>,
     /// When the follower last held all that the leader held; `None` if never.
     caught_up_at: Option<Timestamp>,
+    /// Since when the follower is out of the in-sync set; `None` if it is in it.
+    out_since: Option<Timestamp>,
 }
 
 /// One snapshot of a follower: everything of the same fetch (KAFKA-15221).
@@ -30,7 +32,7 @@ pub struct Fetched {
 impl FollowerProgress {
     /// A follower that has not fetched yet but is a member of the in-sync set: it gets a full lag window.
     pub(crate) fn in_sync_since(now: Timestamp) -> Self {
-        Self { fetched: None, caught_up_at: Some(now) }
+        Self { caught_up_at: Some(now), ..Self::default() }
     }
 
     /// The last fetch, if there was one in this leader epoch.
@@ -65,7 +67,7 @@ impl FollowerProgress {
     /// Takes note that the leader is about to hold more than up to `end_offset`. A follower that holds all until then is
     /// caught up *now*: its last fetch, which waits for this, may be as old as the partition was idle.
     pub(crate) fn before_append(&mut self, now: Timestamp, end_offset: Offset) {
-        if self.holds_all(end_offset) {
+        if self.holds_all(end_offset) && self.fetched.is_some_and(|fetched| self.counts(fetched.at)) {
             self.caught_up_at = self.caught_up_at.max(Some(now));
         }
     }
@@ -76,6 +78,31 @@ impl FollowerProgress {
     pub fn is_caught_up(&self, now: Timestamp, leader_end_offset: Offset, lag_max_ms: i64) -> bool {
         self.holds_all(leader_end_offset)
             || self.caught_up_at.is_some_and(|at| now.millis_since(at) <= lag_max_ms)
+    }
+
+    /// Takes note of whether the follower is in the in-sync set.
+    pub(crate) fn set_in_sync(&mut self, now: Timestamp, is_in_sync: bool) {
+        match is_in_sync {
+            true => self.out_since = None,
+            false => _ = self.out_since.get_or_insert(now),
+        }
+    }
+
+    /// Whether the follower, which is not in the set, is so close that it will be soon. That it held everything before it
+    /// left says nothing: its node may have been down since, or its disk be empty.
+    pub(crate) fn is_about_to_join(
+        &self,
+        now: Timestamp,
+        leader_end_offset: Offset,
+        lag_max_ms: i64,
+    ) -> bool {
+        let has_shown = self.caught_up_at.is_some_and(|at| self.counts(at));
+        has_shown && self.is_caught_up(now, leader_end_offset, lag_max_ms)
+    }
+
+    /// Whether what was seen then counts: it did not leave the in-sync set since.
+    fn counts(&self, at: Timestamp) -> bool {
+        self.out_since.is_none_or(|out_since| at >= out_since)
     }
 
     /// Whether the follower holds everything before `leader_end_offset`.
