@@ -43,8 +43,8 @@ pub enum RecoveryVerdict {
     Clean,
     /// A crash, but everything that was on disk is there and whole.
     CrashedDurable,
-    /// Something that was acknowledged may be gone: a directory is missing, a log does not open, flushed bytes are
-    /// damaged.
+    /// Something that was acknowledged may be gone: a directory is missing or was replaced by an empty one, a log does not
+    /// open, flushed bytes are damaged.
     Lossy,
 }
 
@@ -131,6 +131,19 @@ impl LogDirs {
         self.recovery
     }
 
+    /// The controller knows what the start found: a directory that is lost is no news any more.
+    pub(crate) fn remember(&self) {
+        if let Err(error) = self.manager.remember_dirs() {
+            tracing::warn!(%error, "not every log directory remembers yet which others there are");
+        }
+    }
+
+    /// Tries again what [`remember`](Self::remember) could not do.
+    pub(crate) fn try_remember(&self) {
+        // It was said once.
+        let _ = self.manager.remember_dirs();
+    }
+
     /// Whether a directory has failed or is missing.
     pub(crate) fn has_failed(&self) -> bool {
         self.statuses.borrow().iter().any(|dir| dir.failure.is_some())
@@ -153,6 +166,11 @@ fn is_opened(content: &DirContent) -> bool {
 }
 
 fn log_report(report: &StartReport) {
+    if report.lacks_dir {
+        tracing::error!(
+            "a log directory that was there before is not there any more, or is empty: its logs are lost"
+        );
+    }
     for dir in &report.dirs {
         match &dir.result {
             Err(error) => {
@@ -208,7 +226,7 @@ fn recovery_verdict(report: &StartReport) -> RecoveryVerdict {
             logs.all(|log| log.is_ok_and(|report| report.damage.is_empty()))
         })
     };
-    match report.dirs.iter().all(is_whole) {
+    match !report.lacks_dir && report.dirs.iter().all(is_whole) {
         false => RecoveryVerdict::Lossy,
         true if previous_broker_epoch(report).is_some() => RecoveryVerdict::Clean,
         true => RecoveryVerdict::CrashedDurable,

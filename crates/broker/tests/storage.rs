@@ -396,6 +396,22 @@ async fn a_replica_whose_directory_is_missing_does_not_start_empty() {
     assert_eq!(manager.gauges().offline, 1);
 }
 
+/// An empty disk in the place of one that has failed is no crash that lost nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_was_replaced_counts_as_a_loss_until_the_broker_is_registered() {
+    let mut cluster = Cluster::with_dirs(&[1], &["/one", "/two"]).await;
+    let verdict = |cluster: &Cluster| cluster.nodes[&1].manager.log_dirs().recovery_verdict();
+    cluster.crash(1).await;
+    let identity = std::path::Path::new("/two/meta.properties");
+    klamm_log::fs::LogFs::remove_file(&cluster.disks[&1], identity).unwrap();
+    klamm_log::fs::LogFs::sync_dir(&cluster.disks[&1], std::path::Path::new("/two")).unwrap();
+    cluster.start(1).await;
+    assert_eq!(verdict(&cluster), RecoveryVerdict::Lossy);
+    cluster.crash(1).await;
+    cluster.start(1).await;
+    assert_eq!(verdict(&cluster), RecoveryVerdict::CrashedDurable);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_are_in_force_from_the_next_append_on() {
     let cluster = Cluster::of(&[1]).await;

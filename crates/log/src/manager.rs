@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use klamm_types::{BrokerEpoch, BrokerId, Offset, Timestamp, TopicId, TopicPartition};
 
-use crate::checkpoint::{CleanShutdown, MetaProperties};
+use crate::checkpoint::{CleanShutdown, MetaProperties, Siblings};
 use crate::config::LogConfig;
 use crate::dir::LogDir;
 use crate::error::{Describe as _, DirOffline, LogError};
@@ -97,6 +97,8 @@ pub struct LogManager {
 struct ManagedDir {
     dir: Arc<LogDir>,
     properties: MetaProperties,
+    /// Which directories there were, as this one remembers.
+    siblings: Mutex<Siblings>,
     flusher: Flusher,
     /// Partitions that have a directory here and no open log. Nothing of theirs is changed, and what the checkpoints
     /// say of them is kept.
@@ -106,6 +108,12 @@ struct ManagedDir {
     points_lost: bool,
     /// Held for as long as the manager lives.
     _lock: Lock,
+}
+
+impl ManagedDir {
+    fn siblings(&self) -> MutexGuard<'_, Siblings> {
+        self.siblings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The lock of a directory.
@@ -291,6 +299,35 @@ impl LogManager {
             return Ok(());
         }
         CleanShutdown { broker_epoch }.write(self.fs.as_ref(), managed.dir.path())
+    }
+
+    /// Has each directory remember all that there are, so that a later start notices that one was replaced: see
+    /// [`StartReport::lacks_dir`]. To be called once those who should know have been told what this start found. A
+    /// directory that did not come into service stays remembered. Writes nothing if all do.
+    ///
+    /// # Errors
+    /// The first error; the other directories remember all the same. Then it is to be called again.
+    pub fn remember_dirs(&self) -> Result<(), LogError> {
+        let mut all: BTreeSet<_> = self.dirs.iter().map(|managed| managed.properties.directory_id).collect();
+        if self.dirs.len() < self.options.dirs.len() {
+            all.extend(self.dirs.iter().flat_map(|managed| managed.siblings().0.clone()));
+        }
+        let all = Siblings(all);
+        let mut result = Ok(());
+        for managed in &self.dirs {
+            let mut known = managed.siblings();
+            // The identity of a single directory is the broker's.
+            let is_alone = self.options.dirs.len() == 1 && known.0.is_empty();
+            if is_alone || *known == all {
+                continue;
+            }
+            let checked = managed.dir.check().map_err(LogError::from);
+            match checked.and_then(|()| all.write(self.fs.as_ref(), managed.dir.path())) {
+                Ok(()) => *known = all.clone(),
+                failed => result = result.and(failed),
+            }
+        }
+        result
     }
 
     /// How many files are open.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use klamm_log::checkpoint::CleanShutdown;
 use klamm_log::fs::{
     CrashPlan, DirEntry, FaultKind, FaultRule, FileStat, LogFile, LogFs, MemoryFs, OpenMode, Operation,
-    RealFs,
+    RealFs, write_file,
 };
 use klamm_log::{
     AppendError, AppendOrigin, FetchIsolation, Flusher, Log, LogConfig, LogError, LogManager, ManagerError,
@@ -115,6 +115,62 @@ fn foreign_and_locked_directories_are_refused() {
     let (_, report) =
         open_with(Arc::new(fs), ManagerOptions { node_id: BrokerId(2), ..options(&["/a", "/b"]) }).unwrap();
     assert_eq!(report.dirs.iter().map(|dir| dir.result.is_ok()).collect::<Vec<_>>(), [false, true]);
+}
+
+/// An empty disk in the place of one that has failed.
+#[test]
+fn a_directory_that_was_replaced_is_missed_until_everybody_knows() {
+    let fs = MemoryFs::new();
+    let lacks_dir = |dirs: &[&str], remember: bool| {
+        let (manager, report) = open(&fs, dirs);
+        if remember {
+            manager.remember_dirs().unwrap();
+        }
+        report.lacks_dir
+    };
+    assert!(!lacks_dir(&["/a", "/b"], true), "the first start");
+    assert!(!lacks_dir(&["/a", "/b"], true));
+    assert!(!lacks_dir(&["/a", "/b", "/c"], true), "one was added");
+    fs.remove_file(Path::new("/b/meta.properties")).unwrap();
+    assert!(lacks_dir(&["/a", "/b", "/c"], false));
+    assert!(lacks_dir(&["/a", "/b", "/c"], true), "nobody has been told");
+    assert!(!lacks_dir(&["/a", "/b", "/c"], true));
+    assert!(lacks_dir(&["/a", "/b"], true), "one was taken out");
+    assert!(!lacks_dir(&["/a", "/b"], true));
+    // The one that is left remembers, whichever it is.
+    fs.remove_file(Path::new("/a/meta.properties")).unwrap();
+    fs.remove_file(Path::new("/a/directory-siblings")).unwrap();
+    assert!(lacks_dir(&["/a", "/b"], true));
+    // One that cannot be read may come back with all its logs.
+    fs.add_fault(FaultRule::always(Operation::List, FaultKind::Io).on_paths_with("/a"));
+    assert!(lacks_dir(&["/a", "/b"], true));
+    assert!(lacks_dir(&["/a", "/b"], true), "it is remembered");
+    fs.clear_faults();
+    assert!(!lacks_dir(&["/a", "/b"], true));
+    // It does not read: nothing is known.
+    for dir in ["/a", "/b"] {
+        write_file(&fs, &Path::new(dir).join("directory-siblings"), b"?").unwrap();
+    }
+    assert!(!lacks_dir(&["/a", "/b"], true));
+    assert!(!lacks_dir(&["/a", "/b"], true));
+    assert!(lacks_dir(&["/a"], true), "one is left");
+    assert!(!lacks_dir(&["/a"], true));
+    assert!(!lacks_dir(&["/a", "/b"], false), "one was added again");
+}
+
+#[test]
+fn directories_remember_later_what_they_could_not_at_once() {
+    let fs = MemoryFs::new();
+    let (manager, _) = open(&fs, &["/a", "/b"]);
+    fs.add_fault(FaultRule::always(Operation::Write, FaultKind::NoSpace).on_paths_with("/a"));
+    manager.remember_dirs().unwrap_err();
+    fs.clear_faults();
+    manager.remember_dirs().unwrap();
+    drop(manager);
+    fs.remove_file(Path::new("/b/meta.properties")).unwrap();
+    fs.remove_file(Path::new("/b/directory-siblings")).unwrap();
+    let (_, report) = open(&fs, &["/a", "/b"]);
+    assert!(report.lacks_dir);
 }
 
 #[test]

@@ -35,6 +35,7 @@ impl ReplicaManager {
     fn begin_incarnation_blocking(&self, epoch: BrokerEpoch) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         self.broker_epoch.store(epoch.0, Ordering::Release);
+        self.dirs.remember();
         for partition in self.partitions() {
             partition.renew(epoch);
         }

@@ -28,8 +28,12 @@ impl ReplicaManager {
             if !self.has_settings.load(Ordering::Acquire) {
                 continue;
             }
-            let (logs, now) = (Arc::clone(&self.dirs.manager), self.around.clock.wall());
-            match tokio::task::spawn_blocking(move || logs.tick(now)).await {
+            let (dirs, now) = (Arc::clone(&self.dirs), self.around.clock.wall());
+            let tick = move || {
+                dirs.try_remember();
+                dirs.manager.tick(now)
+            };
+            match tokio::task::spawn_blocking(tick).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "upkeep of the logs failed"),
                 Err(error) => tracing::error!(%error, "upkeep of the logs panicked"),

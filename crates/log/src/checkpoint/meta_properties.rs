@@ -66,7 +66,7 @@ impl MetaProperties {
     pub fn write(&self, fs: &dyn LogFs, dir: &Path) -> Result<(), LogError> {
         let path = dir.join(Self::FILE);
         let Self { cluster_id, node_id, directory_id, quorum_id } = self;
-        let directory_id = klamm_types::TopicId(*directory_id.as_bytes());
+        let directory_id = id_text(*directory_id);
         let mut text =
             format!("version=1\ncluster.id={cluster_id}\nnode.id={node_id}\ndirectory.id={directory_id}\n");
         if let Some(quorum_id) = quorum_id {
@@ -77,7 +77,11 @@ impl MetaProperties {
 }
 
 /// A directory id has the text form of a topic id.
-fn parse_id(text: &str) -> Option<Uuid> {
+pub(super) fn id_text(id: Uuid) -> String {
+    klamm_types::TopicId(*id.as_bytes()).to_string()
+}
+
+pub(super) fn parse_id(text: &str) -> Option<Uuid> {
     let id: klamm_types::TopicId = text.parse().ok()?;
     Some(Uuid::from_bytes(id.0))
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::housekeeping::Schedule;
 use super::{Lock, LogManager, LogStart, ManagedDir, ManagerError, ManagerOptions, deletion};
-use crate::checkpoint::{CleanShutdown, MetaProperties, OffsetCheckpoint};
+use crate::checkpoint::{CleanShutdown, MetaProperties, OffsetCheckpoint, Siblings};
 use crate::config::LogConfig;
 use crate::dir::{LogDir, OffsetKind};
 use crate::error::{Describe as _, LogError};
@@ -25,6 +25,9 @@ use crate::recovery::{FlushPoint, OpenOptions};
 pub struct StartReport {
     /// Each directory, in the order of the options.
     pub dirs: Vec<DirStart>,
+    /// A directory is not there that another one remembers: it was replaced by an empty one, was taken out of the
+    /// options, or did not come into service. The logs in it are gone.
+    pub lacks_dir: bool,
 }
 
 /// What the start found in one directory.
@@ -56,6 +59,7 @@ struct PreparedDir {
     dir: Arc<LogDir>,
     lock: Lock,
     properties: MetaProperties,
+    siblings: Siblings,
     clean_shutdown: Option<CleanShutdown>,
     points_lost: bool,
     partitions: BTreeSet<TopicPartition>,
@@ -89,7 +93,7 @@ impl LogManager {
             schedule: Mutex::new(Schedule::starting(now)),
             options,
         };
-        let mut report = StartReport { dirs: Vec::new() };
+        let mut report = StartReport { dirs: Vec::new(), lacks_dir: false };
         let paths = manager.options.dirs.iter();
         let prepared: Vec<_> = paths.map(|path| (path.clone(), manager.prepare_dir(path))).collect();
         let places = Places::of(prepared.iter().filter_map(|(_, dir)| dir.as_ref().ok()));
@@ -106,6 +110,9 @@ impl LogManager {
             let first = report.dirs.into_iter().find_map(|dir| dir.result.err());
             return Err(first.map_or(ManagerError::NoDirectory, ManagerError::Log));
         }
+        let present = |id: &Uuid| manager.dirs.iter().any(|managed| managed.properties.directory_id == *id);
+        let misses = |managed: &ManagedDir| managed.siblings().0.iter().any(|id| !present(id));
+        report.lacks_dir = manager.dirs.iter().any(misses);
         Ok((manager, report))
     }
 
@@ -115,6 +122,7 @@ impl LogManager {
         self.make_dir(path)?;
         let lock = self.lock(path)?;
         let properties = self.identify(path)?;
+        let siblings = Siblings::read(fs, path)?;
         let clean_shutdown = CleanShutdown::take(fs, path)?;
         let dir = LogDir::new(Arc::clone(&self.fs), path, Arc::clone(&self.files));
         let mut strays = Vec::new();
@@ -129,7 +137,7 @@ impl LogManager {
             }
         }
         let points_lost = load_checkpoints(&dir, &partitions)?;
-        Ok(PreparedDir { dir, lock, properties, clean_shutdown, points_lost, partitions, strays })
+        Ok(PreparedDir { dir, lock, properties, siblings, clean_shutdown, points_lost, partitions, strays })
     }
 
     #[expect(clippy::type_complexity, reason = "used once, taken apart at once")]
@@ -140,7 +148,8 @@ impl LogManager {
         config_of: &(dyn Fn(&TopicPartition) -> Arc<LogConfig> + Sync),
         now: Timestamp,
     ) -> Result<(ManagedDir, BTreeMap<TopicPartition, Arc<Log>>, DirContent), LogError> {
-        let PreparedDir { dir, lock, properties, clean_shutdown, points_lost, partitions, strays } = prepared;
+        let PreparedDir { dir, lock, properties, siblings, clean_shutdown, points_lost, partitions, strays } =
+            prepared;
         let open = |partition: &TopicPartition| {
             places.check_only(partition, &dir)?;
             let flush_point = match points_lost {
@@ -186,8 +195,13 @@ impl LogManager {
         let name = "klamm-flush";
         let flusher = Flusher::start(name, self.options.flush_threads_per_dir)
             .describe("start threads for", dir.path())?;
+        let siblings = Mutex::new(siblings);
         let content = DirContent { clean_shutdown, logs: starts, strays };
-        Ok((ManagedDir { dir, properties, flusher, unopened, points_lost, _lock: lock }, logs, content))
+        Ok((
+            ManagedDir { dir, properties, siblings, flusher, unopened, points_lost, _lock: lock },
+            logs,
+            content,
+        ))
     }
 
     /// Makes the directory if it is not there. Until it has its identity, nothing tells whether an earlier start came
