@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::{ENTRIES, ms, named, quantile, restore, rounds};
+use crate::bed::System;
 use crate::bed::nodes::{at, impatient};
 use crate::load::lanes::Lanes;
 use crate::rows::{Entry, Run};
@@ -26,6 +27,8 @@ struct Gaps {
     max: Vec<f64>,
     acknowledged: usize,
     led: usize,
+    /// What a contender did with acknowledged records that it should not have done.
+    findings: Vec<String>,
 }
 
 pub(super) async fn run(run: &mut Run<'_>, row: &'static str) -> anyhow::Result<()> {
@@ -49,9 +52,15 @@ pub(super) async fn run(run: &mut Run<'_>, row: &'static str) -> anyhow::Result<
     run.report.figure(row, &p50, &values(|gaps| &gaps.p50))?;
     run.report.figure(row, &p99, &values(|gaps| &gaps.p99))?;
     run.report.figure(row, &max, &values(|gaps| &gaps.max))?;
-    println!(
-        "| {row} | {led} partitions lost their leaders; {acknowledged} records were acknowledged, and all of them are there |"
-    );
+    println!("| {row} | {led} partitions lost their leaders; {acknowledged} records were acknowledged |");
+    for (entry, gaps) in ENTRIES.iter().zip(&gaps) {
+        match gaps.findings.as_slice() {
+            [] => println!("| {row} | {}: all of them are there, once |", entry.name),
+            [first, ..] => {
+                println!("| {row} | {}: {} findings, such as: {first} |", entry.name, gaps.findings.len())
+            }
+        }
+    }
     Ok(())
 }
 
@@ -82,6 +91,10 @@ async fn kill_once(run: &mut Run<'_>, entry: &Entry, gaps: &mut Gaps) -> anyhow:
     }
     gaps.led += led.len();
     restore(run, system, victim, &topic).await?;
-    gaps.acknowledged += lanes.stop_and_verify(&cluster).await?;
+    let kept = lanes.stop_and_verify(&cluster).await?;
+    // What others lose is a figure; what we lose is a failure.
+    ensure!(system != System::Klamm || kept.findings.is_empty(), "{:?}", kept.findings);
+    gaps.acknowledged += kept.acknowledged;
+    gaps.findings.extend(kept.findings);
     run.bed.delete(system, &topic).await
 }
