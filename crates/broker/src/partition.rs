@@ -44,7 +44,7 @@ use crate::clock::Clock;
 use crate::metrics::BrokerMetrics;
 use crate::replica_manager::Wakeups;
 
-pub use append::{AppendOptions, Appended, PendingAppend};
+pub use append::{AppendOptions, Appended, FirstSequence, PendingAppend};
 pub use deletion::PendingDeletion;
 pub use describe::PartitionDescription;
 pub use errors::{AppendFailure, DeletionFailure, NotServing, ReadFailure};

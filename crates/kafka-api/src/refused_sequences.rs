@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use klamm_broker::partition::FirstSequence;
 use klamm_protocol::ErrorCode;
 use klamm_record::BatchHeader;
 use klamm_types::{ProducerEpoch, ProducerId};
@@ -27,6 +28,8 @@ const ENTRIES_MAX: usize = 4096;
 /// For how long after its last refusal a batch is expected to come again: as long as Java's producers try by default
 /// (`delivery.timeout.ms`).
 const REMEMBERED_FOR: Duration = Duration::from_secs(120);
+/// For how long after its last refusal a batch is likely to be on its way: clients wait a tenth of a second, and a second at most.
+const EXPECTED_FOR: Duration = Duration::from_secs(3);
 /// Half of the range of sequences, which wrap from 2^31 - 1 to 0: what is nearer than this lies ahead.
 const HALF_RANGE: i32 = 1 << 30;
 
@@ -101,7 +104,12 @@ impl RefusedSequences {
     }
 
     /// The sequence that must come before `batch`, if it was refused under one of these names of its partition.
-    pub(crate) fn before(&self, names: &[PartitionKey], batch: Sequenced, now: Instant) -> Option<i32> {
+    pub(crate) fn before(
+        &self,
+        names: &[PartitionKey],
+        batch: Sequenced,
+        now: Instant,
+    ) -> Option<FirstSequence> {
         if self.is_empty() {
             return None;
         }
@@ -109,8 +117,7 @@ impl RefusedSequences {
         let mut found = None;
         for name in names {
             let key = Key { partition: name.clone(), producer_id: batch.producer_id, epoch: batch.epoch };
-            let refused = memory.refused.get(&key).map(|refused| refused.first_sequence);
-            found = found.or(refused.filter(|refused| is_after(batch.first, *refused)));
+            found = found.or_else(|| memory.before(&key, batch.first, now));
         }
         self.leave(memory);
         found
@@ -148,6 +155,13 @@ impl RefusedSequences {
 }
 
 impl Memory {
+    fn before(&self, key: &Key, sequence: i32, now: Instant) -> Option<FirstSequence> {
+        let refused = self.refused.get(key).filter(|refused| is_after(sequence, refused.first_sequence))?;
+        let last = self.by_age.get(&refused.number).map(|(since, _)| *since);
+        let is_expected = last.is_some_and(|last| now.saturating_duration_since(last) < EXPECTED_FOR);
+        Some(FirstSequence { sequence: refused.first_sequence, is_expected })
+    }
+
     fn remember(&mut self, key: Key, first_sequence: i32, now: Instant) {
         if let Some(known) = self.refused.get(&key).copied() {
             if is_after(first_sequence, known.first_sequence) {
@@ -205,23 +219,46 @@ mod tests {
         Sequenced { producer_id: ProducerId(7), epoch: ProducerEpoch(1), first }
     }
 
+    fn before(
+        memory: &RefusedSequences,
+        names: &[PartitionKey],
+        batch: Sequenced,
+        now: Instant,
+    ) -> Option<i32> {
+        memory.before(names, batch, now).map(|first| first.sequence)
+    }
+
+    #[test]
+    fn what_was_refused_is_expected_for_a_moment() {
+        let (memory, start) = (RefusedSequences::default(), Instant::now());
+        let is_expected =
+            |now| memory.before(&[named("t")], sequenced(2), now).map(|first| first.is_expected);
+        memory.remember(named("t"), sequenced(0), start);
+        assert_eq!(is_expected(start), Some(true));
+        assert_eq!(is_expected(start + EXPECTED_FOR), Some(false));
+        memory.remember(named("t"), sequenced(1), start + EXPECTED_FOR);
+        assert_eq!(is_expected(start + EXPECTED_FOR), Some(false), "it is the first that is waited for");
+        memory.remember(named("t"), sequenced(0), start + EXPECTED_FOR);
+        assert_eq!(is_expected(start + EXPECTED_FOR), Some(true));
+    }
+
     #[test]
     fn what_comes_later_waits_and_what_comes_again_does_not() {
         let (memory, now) = (RefusedSequences::default(), Instant::now());
-        assert_eq!(memory.before(&[named("t")], sequenced(12), now), None);
+        assert_eq!(before(&memory, &[named("t")], sequenced(12), now), None);
         memory.remember(named("t"), sequenced(5), now);
         memory.remember(named("t"), sequenced(12), now);
         for (first, expected) in [(4, None), (5, None), (6, Some(5)), (12, Some(5)), (1 << 29, Some(5))] {
-            assert_eq!(memory.before(&[named("t")], sequenced(first), now), expected, "{first}");
+            assert_eq!(before(&memory, &[named("t")], sequenced(first), now), expected, "{first}");
         }
         memory.remember(named("t"), sequenced(2), now);
-        assert_eq!(memory.before(&[named("t")], sequenced(5), now), Some(2), "the lowest counts");
+        assert_eq!(before(&memory, &[named("t")], sequenced(5), now), Some(2), "the lowest counts");
         let other_epoch = Sequenced { epoch: ProducerEpoch(2), ..sequenced(12) };
         let other_producer = Sequenced { producer_id: ProducerId(8), ..sequenced(12) };
         let other_partition = PartitionKey { partition: 1, ..named("t") };
-        assert_eq!(memory.before(&[named("t")], other_epoch, now), None);
-        assert_eq!(memory.before(&[named("t")], other_producer, now), None);
-        assert_eq!(memory.before(&[other_partition, named("u")], sequenced(12), now), None);
+        assert_eq!(before(&memory, &[named("t")], other_epoch, now), None);
+        assert_eq!(before(&memory, &[named("t")], other_producer, now), None);
+        assert_eq!(before(&memory, &[other_partition, named("u")], sequenced(12), now), None);
     }
 
     #[test]
@@ -230,7 +267,7 @@ mod tests {
         let by_id = PartitionKey { topic: TopicKey::Id(TopicId([3; 16])), partition: 0 };
         memory.remember(by_id.clone(), sequenced(0), now);
         let names = [named("t"), by_id];
-        assert_eq!(memory.before(&names, sequenced(1), now), Some(0));
+        assert_eq!(before(&memory, &names, sequenced(1), now), Some(0));
         memory.forget(&names, sequenced(0), now);
         assert!(memory.is_empty());
     }
@@ -239,11 +276,11 @@ mod tests {
     fn sequences_wrap() {
         let (memory, now) = (RefusedSequences::default(), Instant::now());
         memory.remember(named("t"), sequenced(i32::MAX - 1), now);
-        assert_eq!(memory.before(&[named("t")], sequenced(0), now), Some(i32::MAX - 1));
-        assert_eq!(memory.before(&[named("t")], sequenced(i32::MAX - 2), now), None);
+        assert_eq!(before(&memory, &[named("t")], sequenced(0), now), Some(i32::MAX - 1));
+        assert_eq!(before(&memory, &[named("t")], sequenced(i32::MAX - 2), now), None);
         // What was refused before it wraps stays the lower one.
         memory.remember(named("t"), sequenced(3), now);
-        assert_eq!(memory.before(&[named("t")], sequenced(0), now), Some(i32::MAX - 1));
+        assert_eq!(before(&memory, &[named("t")], sequenced(0), now), Some(i32::MAX - 1));
     }
 
     #[test]
@@ -254,15 +291,15 @@ mod tests {
         }
         assert_eq!(memory.memory.lock().unwrap().refused.len(), ENTRIES_MAX);
         assert_eq!(memory.memory.lock().unwrap().by_age.len(), ENTRIES_MAX);
-        assert_eq!(memory.before(&[named("0")], sequenced(1), start), None, "the oldest makes way");
-        assert_eq!(memory.before(&[named("1")], sequenced(1), start), Some(0));
+        assert_eq!(before(&memory, &[named("0")], sequenced(1), start), None, "the oldest makes way");
+        assert_eq!(before(&memory, &[named("1")], sequenced(1), start), Some(0));
         let later = start + REMEMBERED_FOR / 2;
         memory.remember(named("2"), sequenced(0), later);
         memory.remember(named("3"), sequenced(1), later);
         let end = start + REMEMBERED_FOR;
-        assert_eq!(memory.before(&[named("1")], sequenced(1), end), None);
-        assert_eq!(memory.before(&[named("2")], sequenced(1), end), Some(0), "it was refused again");
-        assert_eq!(memory.before(&[named("3")], sequenced(1), end), None, "the later one does not count");
+        assert_eq!(before(&memory, &[named("1")], sequenced(1), end), None);
+        assert_eq!(before(&memory, &[named("2")], sequenced(1), end), Some(0), "it was refused again");
+        assert_eq!(before(&memory, &[named("3")], sequenced(1), end), None, "the later one does not count");
         memory.forget(&[named("2")], sequenced(0), end);
         assert!(memory.is_empty());
     }

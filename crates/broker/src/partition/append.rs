@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 use super::effects::{Records, StepIo};
 use super::{AppendFailure, PartitionHandle};
 
-/// How long after a change of leaders a gap in a producer's sequence is taken to be one that closes, in milliseconds. A
-/// producer that waits for what is under way, as all do, needs one round: a tenth of a second and the longest answer.
+/// How long after a change of leaders a gap in a producer's sequence is taken to be one that closes, in milliseconds.
+/// librdkafka waits for what is under way once it is answered with an error, and so needs no more than one round. Java's may
+/// wait longer for a leader that has fallen silent: it is told what Kafka says then, and sends again.
 const GAP_CLOSES_MS: i64 = 3_000;
 
 /// How records are appended.
@@ -27,9 +28,17 @@ pub struct AppendOptions {
     pub leader_epoch: Option<LeaderEpoch>,
     /// Who sends the records: clients' sequences are checked, and they send no control records.
     pub origin: AppendOrigin,
-    /// With which sequence the producer must begin if the log does not know it, because the caller has refused a batch that
-    /// comes first, and again; `None` lets it begin with any (KIP-360).
-    pub first_sequence: Option<i32>,
+    /// Set if the caller has refused a batch of the producer that comes first, and again.
+    pub first_sequence: Option<FirstSequence>,
+}
+
+/// What must come before a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FirstSequence {
+    /// With this the producer must begin if the log does not know it; it could begin with any otherwise (KIP-360).
+    pub sequence: i32,
+    /// It was refused a moment ago, and is likely to be on its way.
+    pub is_expected: bool,
 }
 
 /// An acknowledged append.
@@ -127,8 +136,10 @@ impl PartitionHandle {
         let outcome = self.try_append(records, options);
         let metrics = &self.shared.around.metrics;
         match &outcome {
+            Outcome::Known(Ok(_) | Err(AppendFailure::Forgotten)) | Outcome::Awaited { .. } => {
+                metrics.bytes_in.add(bytes);
+            }
             Outcome::Known(Err(_)) => metrics.failed_appends.add(1),
-            Outcome::Known(Ok(_)) | Outcome::Awaited { .. } => metrics.bytes_in.add(bytes),
         }
         PendingAppend(outcome)
     }
@@ -139,7 +150,8 @@ impl PartitionHandle {
         let is_leader = self.shared.role.load().is_leader;
         let prepared = is_leader.then(|| self.shared.log.prepare(&records, options.origin, self.wall()));
         let AppendOptions { origin, first_sequence, .. } = *options;
-        let records = Records { bytes: records, origin, first_sequence, prepared };
+        let first = first_sequence.map(|first| first.sequence);
+        let records = Records { bytes: records, origin, first_sequence: first, prepared };
         let Ok(mut state) = self.enter() else { return Outcome::Known(Err(failed.into())) };
         state.ticket += 1;
         let ticket = AppendTicket(state.ticket);
@@ -154,7 +166,9 @@ impl PartitionHandle {
         self.run(&mut state, Event::AppendRequested(request), &mut io);
         let written = Written::of(io.appended);
         let outcome = match (io.refused, io.completed) {
-            (Some(refusal), _) => Outcome::Known(Err(self.refused(refusal, first_sequence.is_some()))),
+            (Some(refusal), _) => Outcome::Known(Err(
+                self.refused(refusal, first_sequence.is_some_and(|first| first.is_expected))
+            )),
             (None, Some(outcome)) => Outcome::Known(written.acknowledged(outcome)),
             (None, None) => {
                 let (sender, answer) = oneshot::channel();
@@ -176,11 +190,9 @@ impl PartitionHandle {
     /// refused for a reason that passes, come again, and first: until then there is a gap in front of later ones, which
     /// closes. `OUT_OF_ORDER_SEQUENCE_NUMBER` says that it does not, and has librdkafka send whatever is not acknowledged
     /// once more under a new epoch: what was appended all the same is there twice then.
-    fn refused(&self, refusal: LogAppendError, comes_after_refused: bool) -> AppendFailure {
+    fn refused(&self, refusal: LogAppendError, first_is_expected: bool) -> AppendFailure {
         match refusal {
-            LogAppendError::Producer(gap)
-                if gap.is_gap() && (comes_after_refused || self.is_new_leader()) =>
-            {
+            LogAppendError::Producer(gap) if gap.is_gap() && (first_is_expected || self.is_new_leader()) => {
                 AppendFailure::Early(gap)
             }
             _ => refusal.into(),

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use klamm_broker::partition::{
-    Acks, AppendFailure, AppendOptions, AppendOrigin, Appended, PartitionHandle, PendingAppend,
+    Acks, AppendFailure, AppendOptions, AppendOrigin, Appended, FirstSequence, PartitionHandle, PendingAppend,
 };
 use klamm_metadata::TopicImage;
 use klamm_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -295,7 +295,7 @@ impl Job {
     }
 
     /// The sequence of a batch that was refused, will come again, and belongs before this one.
-    fn refused_before(&self, topic: &TopicImage, index: i32, batch: Sequenced) -> Option<i32> {
+    fn refused_before(&self, topic: &TopicImage, index: i32, batch: Sequenced) -> Option<FirstSequence> {
         let refused = &self.plane.refused;
         if refused.is_empty() {
             return None;
@@ -315,7 +315,12 @@ impl Job {
         let refused = &self.plane.refused;
         let code = match outcome {
             Err(failure) => Some(failure.code),
-            Ok(pending) => pending.known().and_then(|known| known.as_ref().err()).map(append_code),
+            Ok(pending) => match pending.known() {
+                // It has to come after others, not before any.
+                Some(Err(AppendFailure::Early(_))) => return,
+                Some(Err(error)) => Some(append_code(error)),
+                Some(Ok(_)) | None => None,
+            },
         };
         match (code, topic) {
             (None, Ok(topic)) if !refused.is_empty() => {
@@ -371,7 +376,13 @@ impl Job {
             return Answer::Response(self.response(outcomes));
         }
         let mut partitions = outcomes.iter().flat_map(|topic| &topic.partitions);
-        if partitions.any(|(_, outcome)| outcome.is_err()) { Answer::Close } else { Answer::Nothing }
+        // What was appended before is there.
+        let is_refusal = |failure: &Failure| failure.code != ErrorCode::DuplicateSequenceNumber;
+        if partitions.any(|(_, outcome)| outcome.as_ref().is_err_and(is_refusal)) {
+            Answer::Close
+        } else {
+            Answer::Nothing
+        }
     }
 
     fn response(&self, outcomes: Vec<TopicOutcomes>) -> ProduceResponse {
