@@ -57,7 +57,7 @@ pub(super) async fn run(run: &mut Run<'_>, row: &'static str) -> anyhow::Result<
         match gaps.findings.as_slice() {
             [] => println!("| {row} | {}: all of them are there, once |", entry.name),
             [first, ..] => {
-                println!("| {row} | {}: {} findings, such as: {first} |", entry.name, gaps.findings.len())
+                println!("| {row} | {}: {} findings, such as: {first} |", entry.name, gaps.findings.len());
             }
         }
     }
