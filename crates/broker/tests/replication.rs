@@ -4,16 +4,13 @@ mod cluster;
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use cluster::{Cluster, LAG_MAX_MS, batch, options, until};
-use klamm_broker::Clock;
+use cluster::{Cluster, LAG_MAX_MS, batch, options, sequenced, until};
 use klamm_broker::partition::{
     Acks, AppendError, AppendFailure, DeletionError, DeletionFailure, Interest, NotServing, OffsetQuery,
     ReadIsolation, WakeUp,
 };
 use klamm_broker::replica_manager::ReplicaLags;
-use klamm_record::{BatchBuilder, Compression, NewRecord};
-use klamm_types::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use klamm_types::{BrokerId, LeaderEpoch, Offset};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_by_all_is_on_every_disk() {
@@ -170,15 +167,6 @@ async fn too_few_in_sync_replicas_refuse_an_append() {
     );
     cluster.set("min.insync.replicas", "1").await;
     cluster.append(1, Acks::All, &["a"]).await.unwrap();
-}
-
-/// A batch of one record, of one producer.
-fn sequenced(sequence: i32) -> Bytes {
-    let builder = BatchBuilder::new(Compression::NONE);
-    let mut builder = builder.producer(ProducerId(7), ProducerEpoch(0), sequence);
-    let value = sequence.to_string();
-    builder.append(&NewRecord::new(Clock::start().wall(), None, Some(value.as_bytes()))).unwrap();
-    builder.build().unwrap().into()
 }
 
 /// A client that had more under way to two leaders than a log remembers cannot be told an offset, but that all is well.

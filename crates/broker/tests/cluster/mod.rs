@@ -27,7 +27,9 @@ use klamm_metadata::{
     ReplicasOffline,
 };
 use klamm_record::{BatchBuilder, Batches, Compression, NewRecord};
-use klamm_types::{BrokerEpoch, BrokerId, Offset, PartitionId, Timestamp, TopicId, TopicName};
+use klamm_types::{
+    BrokerEpoch, BrokerId, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
+};
 use tokio::task::JoinSet;
 
 pub(crate) use ports::Network;
@@ -86,6 +88,15 @@ pub(crate) fn batch(values: &[&str]) -> Bytes {
     for value in values {
         builder.append(&NewRecord::new(now, None, Some(value.as_bytes()))).unwrap();
     }
+    builder.build().unwrap().into()
+}
+
+/// A batch of one record, of one producer.
+pub(crate) fn sequenced(sequence: i32) -> Bytes {
+    let builder = BatchBuilder::new(Compression::NONE);
+    let mut builder = builder.producer(ProducerId(7), ProducerEpoch(0), sequence);
+    let value = sequence.to_string();
+    builder.append(&NewRecord::new(Clock::start().wall(), None, Some(value.as_bytes()))).unwrap();
     builder.build().unwrap().into()
 }
 
