@@ -267,6 +267,7 @@ impl Log {
     ) -> Result<(), AppendError> {
         let Some(last) = ready.last() else { return Err(AppendError::Empty) };
         let bytes = ready.iter().map(|batch| batch.header.size() as u64).sum();
+        self.dir.log_dir.take_room(bytes).map_err(|error| self.refuse_write(error))?;
         self.maybe_roll(writer, bytes, ready, now)?;
         let active = self.active_segment();
         if let Err(error) = active.write(records) {

@@ -10,6 +10,7 @@ use crate::checkpoint::OffsetCheckpoint;
 use crate::error::{Describe as _, DirOffline, LogError, StorageError};
 use crate::file_cache::FileCache;
 use crate::fs::LogFs;
+use crate::room::Room;
 
 /// The file with the high watermarks of a directory's partitions.
 pub const HIGH_WATERMARK_FILE: &str = "replication-offset-checkpoint";
@@ -43,6 +44,8 @@ pub struct LogDir {
     recovery_points: Mutex<Stored>,
     high_watermarks: Mutex<Stored>,
     log_starts: Mutex<Stored>,
+    /// What records leave free, if they leave anything.
+    room: Option<Room>,
 }
 
 /// What a directory's checkpoints keep, one file for each. Each is kept in memory as it was last read or written;
@@ -84,7 +87,17 @@ impl LogDir {
     /// The directory at `path`, whose open files count against `files`.
     #[must_use]
     pub fn new(fs: Arc<dyn LogFs>, path: &Path, files: Arc<FileCache>) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::of(fs, path, files, None))
+    }
+
+    /// As [`new`](Self::new), for the logs of partitions: their records leave some room on the disk to those who cannot do
+    /// without.
+    pub(crate) fn for_partitions(fs: Arc<dyn LogFs>, path: &Path, files: Arc<FileCache>) -> Arc<Self> {
+        Arc::new(Self::of(fs, path, files, Some(Room::default())))
+    }
+
+    fn of(fs: Arc<dyn LogFs>, path: &Path, files: Arc<FileCache>, room: Option<Room>) -> Self {
+        Self {
             path: path.to_owned(),
             fs,
             files,
@@ -93,7 +106,20 @@ impl LogDir {
             recovery_points: Mutex::default(),
             high_watermarks: Mutex::default(),
             log_starts: Mutex::default(),
-        })
+            room,
+        }
+    }
+
+    /// The room may have changed.
+    pub(crate) fn doubt_room(&self) {
+        if let Some(room) = &self.room {
+            room.doubt();
+        }
+    }
+
+    /// Takes room for records.
+    pub(crate) fn take_room(&self, bytes: u64) -> Result<(), StorageError> {
+        self.room.as_ref().map_or(Ok(()), |room| room.take(self.fs.as_ref(), &self.path, bytes))
     }
 
     /// Where the directory is.

@@ -59,6 +59,15 @@ pub struct DirEntry {
     pub stat: FileStat,
 }
 
+/// The room on a disk, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// What may still be written.
+    pub available: u64,
+    /// What there is in all.
+    pub total: u64,
+}
+
 /// A file system, as far as a log needs one. Paths are used as given.
 pub trait LogFs: Send + Sync + Debug {
     /// Opens a file.
@@ -108,6 +117,14 @@ pub trait LogFs: Send + Sync + Debug {
     /// # Errors
     /// Final; see the module's promises.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// How much room there is on the disk of `dir`, or `None` if that is not known.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    fn space(&self, _dir: &Path) -> io::Result<Option<Space>> {
+        Ok(None)
+    }
 
     /// Takes the lock of a directory for this process, by a lock file of the given path. `Ok(None)` if another
     /// process holds it. The lock ends when the value is dropped, or with the process.

@@ -38,6 +38,7 @@ mod read;
 mod ready;
 mod recovery;
 mod retention;
+mod room;
 mod scan;
 mod segment;
 mod time_lookup;

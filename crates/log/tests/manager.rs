@@ -45,8 +45,12 @@ fn create(manager: &LogManager, number: i32) -> Arc<Log> {
 }
 
 fn append(log: &Log) -> Result<Offset, AppendError> {
+    append_bytes(log, 5)
+}
+
+fn append_bytes(log: &Log, len: usize) -> Result<Offset, AppendError> {
     let mut builder = BatchBuilder::new(Compression::NONE);
-    builder.append(&NewRecord::new(NOW, Some(b"key"), Some(b"value"))).unwrap();
+    builder.append(&NewRecord::new(NOW, Some(b"key"), Some(&vec![b'v'; len]))).unwrap();
     let bytes = builder.build().unwrap();
     log.append_as_leader(&bytes, LeaderEpoch(0), AppendOrigin::Client, NOW)
         .map(|info| info.last_offset.next())
@@ -171,6 +175,29 @@ fn directories_remember_later_what_they_could_not_at_once() {
     fs.remove_file(Path::new("/b/directory-siblings")).unwrap();
     let (_, report) = open(&fs, &["/a", "/b"]);
     assert!(report.lacks_dir);
+}
+
+/// The checkpoints, and the metadata log that may be on the same disk, go on.
+#[test]
+fn records_leave_some_room_on_the_disk() {
+    let fs = MemoryFs::new();
+    fs.set_capacity(Some(4 << 20));
+    let (manager, _) = open(&fs, &["/a"]);
+    let log = create(&manager, 0);
+    let full = loop {
+        if let Err(error) = append_bytes(&log, 10_000) {
+            break error;
+        }
+    };
+    assert!(matches!(full, AppendError::Full(_)), "{full}");
+    let space = fs.space(Path::new("/a")).unwrap().unwrap();
+    let reserve = space.total / 20;
+    assert!((reserve - 20_000..reserve + 20_000).contains(&space.available), "{space:?}");
+    manager.tick(NOW.plus_millis(400_000)).unwrap();
+    write_file(&fs, Path::new("/a/others"), &[1; 100_000]).unwrap();
+    assert!(matches!(append(&log), Err(AppendError::Full(_))));
+    fs.set_capacity(Some(5 << 20));
+    append_bytes(&log, 10_000).unwrap();
 }
 
 #[test]

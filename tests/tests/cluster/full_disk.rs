@@ -12,6 +12,23 @@ use klamm_tests::{disk, skip};
 
 use super::{SECOND, broker, create, follower, three};
 
+/// How much room records leave on a disk of the harness: a twentieth of a gigabyte.
+const RESERVE: u64 = (1 << 30) / 20;
+
+/// Writes until only so much is left.
+fn fill_but(path: &Path, left: u64) {
+    let mut file = File::create(path).unwrap();
+    let available = || {
+        let found = rustix::fs::statvfs(path).unwrap();
+        found.f_bavail * found.f_frsize
+    };
+    while available() > left {
+        file.write_all(&[0; 1 << 20]).unwrap();
+        // What is not on the disk yet may not be counted.
+        file.sync_all().unwrap();
+    }
+}
+
 /// Writes until nothing more fits.
 fn fill(path: &Path) {
     let mut file = File::create(path).unwrap();
@@ -33,7 +50,19 @@ async fn a_leader_whose_disk_is_full_hands_over_until_there_is_room() {
     let Some(()) = skip::unless(test, disk::available()) else { return };
     // The metadata log lies elsewhere.
     let spec = three().on_disks().with("metadata.log.dir", "metadata");
-    let cluster = Cluster::start(&spec).await.unwrap();
+    hands_over(Cluster::start(&spec).await.unwrap(), fill).await;
+}
+
+/// Nobody else's files come into what records leave: the metadata log, which is on the same disk, goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_disk_its_records_have_filled_stays_a_controller() {
+    let test = "a_node_whose_disk_its_records_have_filled_stays_a_controller";
+    let Some(()) = skip::unless(test, disk::available()) else { return };
+    let cluster = Cluster::start(&three().on_disks()).await.unwrap();
+    hands_over(cluster, |path| fill_but(path, RESERVE / 2)).await;
+}
+
+async fn hands_over(cluster: Cluster, fill: impl FnOnce(&Path)) {
     let admin = cluster.admin();
     let partitions = create(&admin, "orders", 3).await;
     let hurt = follower(&cluster).await;
@@ -50,6 +79,12 @@ async fn a_leader_whose_disk_is_full_hands_over_until_there_is_room() {
         still.map_or(Ok(()), |partition| Err(format!("{partition:?}")))
     });
     led_elsewhere.await.unwrap();
+    // The metadata goes on, and the node with it.
+    for number in 0..20 {
+        create(&admin, &format!("payments-{number}"), 12).await;
+    }
+    let endpoint = cluster.endpoint(hurt);
+    tokio::net::TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.expect("the node listens");
 
     fs::remove_file(&filler).unwrap();
     let in_sync = wait_for("all replicas are in sync", 60 * SECOND, async || {

@@ -38,7 +38,7 @@ mod fault;
 pub use crash::{CrashPlan, CrashPoint, CrashPoints, Fate, PendingKind, PendingOperation};
 pub use fault::{FaultKind, FaultRule, Operation};
 
-use super::{DirEntry, FileStat, LogFile, LogFs, OpenMode};
+use super::{DirEntry, FileStat, LogFile, LogFs, OpenMode, Space};
 use content::BLOCK_LEN;
 use disk::{Change, DataChange, Disk, InodeId, NameChange, NodeKind, ROOT};
 use fault::Faults;
@@ -415,6 +415,12 @@ impl LogFs for MemoryFs {
             _ => state.commit(Change::SyncDir { dir: id, failed: called.is_err() }),
         }
         called.map(|_| ())
+    }
+
+    fn space(&self, _dir: &Path) -> io::Result<Option<Space>> {
+        let state = self.state();
+        let space = |total: u64| Space { available: total.saturating_sub(state.used), total };
+        Ok(state.capacity.map(space))
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
-use super::{DirEntry, FileStat, LogFile, LogFs, OpenMode};
+use super::{DirEntry, FileStat, LogFile, LogFs, OpenMode, Space};
 
 /// The most parts that Linux writes in one call (`UIO_MAXIOV`).
 const PARTS_MAX: usize = 1024;
@@ -81,6 +81,12 @@ impl LogFs for RealFs {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Option<Space>> {
+        let found = rustix::fs::statvfs(dir)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Some(Space { available: bytes(found.f_bavail), total: bytes(found.f_blocks) }))
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {

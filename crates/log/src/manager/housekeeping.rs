@@ -50,6 +50,7 @@ impl LogManager {
         let retention = is_due(&mut schedule.retention, options.retention_interval_ms, now);
         let mut result = self.remove_deleted_dirs(now);
         for managed in self.dirs.iter().filter(|managed| managed.dir.check().is_ok()) {
+            managed.dir.doubt_room();
             let logs = self.logs_in(&managed.dir);
             for log in &logs {
                 self.ask(managed.flusher.queue(), log, checkpoints, now);

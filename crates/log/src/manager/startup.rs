@@ -124,7 +124,7 @@ impl LogManager {
         let properties = self.identify(path)?;
         let siblings = Siblings::read(fs, path)?;
         let clean_shutdown = CleanShutdown::take(fs, path)?;
-        let dir = LogDir::new(Arc::clone(&self.fs), path, Arc::clone(&self.files));
+        let dir = LogDir::for_partitions(Arc::clone(&self.fs), path, Arc::clone(&self.files));
         let mut strays = Vec::new();
         let mut partitions = BTreeSet::new();
         for entry in fs.list(path).describe("list", path)?.into_iter().filter(|entry| entry.stat.is_dir) {
