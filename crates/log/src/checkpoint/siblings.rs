@@ -21,7 +21,8 @@ impl Siblings {
     /// The name of the file in a log directory. Kafka passes over it.
     const FILE: &str = "directory-siblings";
 
-    /// Reads the file of `dir`; nothing if there is none. One that does not read counts as none.
+    /// Reads the file of `dir`; nothing if there is none. One that does not read names a directory that is nowhere: nobody can
+    /// tell any more that none is missing.
     ///
     /// # Errors
     /// The disk's errors.
@@ -29,7 +30,7 @@ impl Siblings {
         let path = dir.join(Self::FILE);
         match read(fs, &path, parse_id) {
             Ok(rows) => Ok(Self(rows.into_iter().flatten().collect())),
-            Err(LogError::Damaged { .. }) => Ok(Self::default()),
+            Err(LogError::Damaged { .. }) => Ok(Self([Uuid::nil()].into())),
             Err(error) => Err(error),
         }
     }
