@@ -1,4 +1,4 @@
-//! Tells the controller which replicas this broker cannot serve, so that others lead them; and which it leads although
+//! Tells the controller which replicas this broker cannot serve, so that others lead them; and which are in sync although
 //! their disk is full.
 //!
 //! What is to be told is what is offline here and not marked so in the metadata. Nothing else is kept: an answer that is

@@ -274,6 +274,11 @@ impl PartitionHandle {
         self.leave(state);
     }
 
+    /// Takes note that an append was refused as the disk is full; whether that was known.
+    fn lack_room(&self) -> bool {
+        self.shared.lacks_room.swap(true, Ordering::Relaxed)
+    }
+
     /// Whether an append was refused since the last [`Self::take_lack_of_room`], as the disk is full.
     pub(crate) fn lacks_room(&self) -> bool {
         self.shared.lacks_room.load(Ordering::Relaxed)

@@ -21,8 +21,8 @@ pub struct OfflineReport {
     pub epoch: BrokerEpoch,
     /// What it cannot serve. What is known already, and what it has no replica of, changes nothing.
     pub replicas: Vec<OfflineReplica>,
-    /// What it leads and cannot append to, as the disk is full. Any other replica in sync leads better; these stay
-    /// replicas, and join again once they hold everything.
+    /// What it cannot append to, as the disk is full. Any other replica in sync leads better, and none need wait for one that
+    /// follows; these stay replicas, and join again once they hold everything.
     pub full: Vec<OfflineReplica>,
 }
 
@@ -69,7 +69,7 @@ impl Refused for OfflineReportError {
 impl ReplicationControl<'_> {
     /// Takes note of replicas that cannot be served: each leaves its ISR, another leader is elected where it led, and
     /// last of all it is marked, so that no prefix of the records has a marked member in an ISR. Leaders without room hand
-    /// over where another can lead, and are not marked. `newcomers` are elected last. The answer is how many replicas are
+    /// over where another can lead, followers without room leave the ISR, and neither is marked. `newcomers` are elected last. The answer is how many replicas are
     /// newly marked.
     ///
     /// # Errors
@@ -101,7 +101,7 @@ impl ReplicationControl<'_> {
         let is_marked = |replica: &&OfflineReplica| marked.contains(&(replica.topic, replica.partition));
         for replica in full.iter().filter(|replica| !is_marked(replica)).collect::<BTreeSet<_>>() {
             let located = self.locate_replica(broker, replica);
-            let record = located.and_then(|located| self.handed_over(located, broker, newcomers));
+            let record = located.and_then(|located| self.without_room(located, broker, newcomers));
             record.into_iter().for_each(|record| draft.push(record));
         }
         let marked: Vec<_> = marked.into_iter().collect();
@@ -110,6 +110,23 @@ impl ReplicationControl<'_> {
             draft.push(MetadataRecord::ReplicasOffline(ReplicasOffline { broker, epoch, replicas }));
         }
         Ok(ControlResult::stepwise(draft.records, marked.len()))
+    }
+
+    /// What is to be done about a replica of `broker` whose disk is full.
+    fn without_room(
+        self,
+        located: Located<'_>,
+        broker: BrokerId,
+        newcomers: &[BrokerId],
+    ) -> Option<MetadataRecord> {
+        match located.registration.leader? {
+            leader if leader == broker => self.handed_over(located, broker, newcomers),
+            // It holds all that is committed, and whoever waits for `acks=all` would wait for its room.
+            _ if located.registration.isr.contains(&broker) => {
+                self.without_member(located, broker, false, newcomers)
+            }
+            _ => None,
+        }
     }
 
     /// The partition, if `broker` has the replica that it means, and that is not known to be offline.

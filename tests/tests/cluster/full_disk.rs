@@ -79,6 +79,14 @@ async fn hands_over(cluster: Cluster, fill: impl FnOnce(&Path)) {
         still.map_or(Ok(()), |partition| Err(format!("{partition:?}")))
     });
     led_elsewhere.await.unwrap();
+    // Long before `replica.lag.time.max.ms` is over.
+    let waited_for = wait_for("nobody waits for it", 10 * SECOND, async || {
+        let topic = admin.wait_for_leaders("orders").await.map_err(|error| error.to_string())?;
+        let still =
+            topic.partitions.iter().find(|partition| partition.in_sync_replicas.contains(&broker(hurt)));
+        still.map_or(Ok(()), |partition| Err(format!("{partition:?}")))
+    });
+    waited_for.await.unwrap();
     // The metadata goes on, and the node with it.
     for number in 0..20 {
         create(&admin, &format!("payments-{number}"), 12).await;

@@ -1,7 +1,5 @@
 //! Carrying out what the replica decided.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use klamm_log::{AppendError as LogAppendError, AppendInfo, AppendOrigin, LogError, PreparedAppend};
 use klamm_replica::{
@@ -160,7 +158,7 @@ impl PartitionHandle {
             }
             Err(error) => {
                 if matches!(error, LogAppendError::Full(_)) {
-                    self.shared.lacks_room.store(true, Ordering::Relaxed);
+                    self.lack_room();
                 }
                 io.refused = Some(error);
                 Event::AppendDropped { ticket }
@@ -202,7 +200,10 @@ impl PartitionHandle {
                 Event::LogFailed
             }
             Err(error) => {
-                tracing::warn!(partition = %self.shared.partition, %error, "a follower's append was refused");
+                let is_known = matches!(error, LogAppendError::Full(_)) && self.lack_room();
+                if !is_known {
+                    tracing::warn!(partition = %self.shared.partition, %error, "a follower's append was refused");
+                }
                 Event::FollowerAppendDropped
             }
         }

@@ -68,7 +68,7 @@ impl ReplicaManager {
         taken
     }
 
-    /// Up to `count` replicas that `image` has lead here, and that have refused a record since this was last asked, as
+    /// Up to `count` replicas here that are in sync by `image`, and that have refused a record since this was last asked, as
     /// their disk is full. If the controller does not hear of one, the next record that it refuses has it told again.
     pub(crate) fn take_full(&self, image: &MetadataImage, count: usize) -> Vec<UnreportedReplica> {
         let me = self.config.node_id;
@@ -76,9 +76,9 @@ impl ReplicaManager {
         let full = hosted.iter().filter_map(|(&(topic, partition), replica)| {
             let Hosted::Online(handle) = replica else { return None };
             let known = image.topics.partition(topic, partition)?;
-            // Who no longer leads has nothing to hand over.
+            // Nobody waits for one that is not in sync.
             let lacks_room = handle.lacks_room() && handle.take_lack_of_room();
-            (lacks_room && known.leader == Some(me)).then_some(UnreportedReplica {
+            (lacks_room && known.isr.contains(&me)).then_some(UnreportedReplica {
                 topic,
                 partition,
                 leader_epoch: known.leader_epoch,

@@ -106,13 +106,12 @@ fn a_recovery_waits_for_who_cannot_serve() {
     cluster.restart(1, RecoveryVerdict::Lossy);
     assert_eq!(state(&cluster.partition("t", 0)), (None, vec![], vec![], vec![1]));
     cluster.lose(1, &[("t", 0)]);
-    let reports = |cluster: &Cluster| {
-        let report = LogReport {
-            broker_epoch: cluster.epoch(1),
-            last_epoch: LeaderEpoch(0),
-            log_end_offset: Offset(5),
+    let reports = |cluster: &Cluster| -> BTreeMap<_, _> {
+        let report = |(id, end)| {
+            let (broker_epoch, last_epoch) = (cluster.epoch(id), LeaderEpoch(0));
+            (b(id), LogReport { broker_epoch, last_epoch, log_end_offset: Offset(end) })
         };
-        BTreeMap::from([(b(1), report)])
+        [(1, 5), (2, 4), (3, 4)].map(report).into()
     };
     let wanted = topic_partition("t", 0);
     let refused = cluster.replication().recover_partition(&wanted, &reports(&cluster));
@@ -252,6 +251,28 @@ fn a_leader_without_room_hands_over_where_another_can_lead() {
     cluster.set_level(3);
     lacks_room(&mut cluster, 0);
     assert_eq!(cluster.partition("t", 0).leader, Some(b(2)));
+}
+
+#[test]
+fn a_follower_without_room_is_waited_for_no_longer() {
+    let mut cluster = cluster(2);
+    let lacks_room = |cluster: &mut Cluster, broker| {
+        let report = cluster.offline_report(broker, &[("t", 0)]);
+        let report = OfflineReport { full: report.replicas, replicas: Vec::new(), ..report };
+        let result = cluster.replication().replicas_offline(&report, &[]).expect("it is registered");
+        cluster.commit(result);
+    };
+    lacks_room(&mut cluster, 2);
+    let without = cluster.partition("t", 0);
+    assert_eq!(state(&without), (Some(1), vec![1, 3], vec![], vec![]));
+    lacks_room(&mut cluster, 2);
+    assert_eq!(cluster.partition("t", 0), without, "once is enough");
+    lacks_room(&mut cluster, 3);
+    assert_eq!(
+        state(&cluster.partition("t", 0)),
+        (Some(1), vec![1], vec![3], vec![]),
+        "it has all that is committed"
+    );
 }
 
 #[test]
