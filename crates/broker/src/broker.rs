@@ -27,6 +27,7 @@ use crate::fetcher::{FetcherConfig, MetadataPeers, ReplicaFetchers};
 use crate::isr_proposer::IsrProposer;
 use crate::lifecycle::{BrokerLifecycle, LifecycleOptions, NotReleased, RegistrationFacts};
 use crate::log_dirs::LogDirs;
+use crate::log_reporter::LogReporter;
 use crate::metadata::{LoaderFault, MetadataCache, MetadataLoader};
 use crate::metrics::BrokerMetrics;
 use crate::offline_reporter::OfflineReporter;
@@ -156,8 +157,7 @@ impl Broker {
         let directory = dirs.registration_id().ok_or(BrokerStartError::NoDirectoryId)?;
         let identity = NodeIdentity::new(&options.config.cluster_id, options.config.node_id)
             .of_quorum(options.known_quorum.clone());
-        let client_config = ControllerClientConfig::new(identity.clone(), options.quorum.clone());
-        let controller = ControllerClient::new(client_config, options.channels.clone());
+        let controller = controller_client(&options, &identity);
         let metadata = Arc::new(MetadataCache::new());
         let peers =
             MetadataPeers::new(Arc::clone(&metadata), &options.inter_broker_listener, controller.clone());
@@ -202,6 +202,8 @@ impl Broker {
             metadata: Arc::clone(&metadata),
             lifecycle: lifecycle.clone(),
         };
+        tasks.spawn_on(reporter.run(told(stopped.clone())), &options.control);
+        let reporter = LogReporter { replicas: Arc::clone(&replicas), client: controller.clone() };
         tasks.spawn_on(reporter.run(told(stopped)), &options.control);
         let blocks = ControllerBlocks { client: controller.clone(), lifecycle: lifecycle.clone() };
         Ok(Self {
@@ -345,6 +347,11 @@ async fn open_dirs(
             Err(_) => Err(BrokerStartError::Interrupted),
         },
     }
+}
+
+fn controller_client(options: &BrokerOptions, identity: &NodeIdentity) -> ControllerClient {
+    let config = ControllerClientConfig::new(identity.clone(), options.quorum.clone());
+    ControllerClient::new(config, options.channels.clone())
 }
 
 /// Follows the metadata until `stopped`; the fault that ends it before that.

@@ -284,6 +284,34 @@ impl ControllerClient {
         }
     }
 
+    /// Tells the active controller how far logs reach of partitions that nobody can lead. Who has applied the metadata up to
+    /// the offset in the answer sees what became of each. The same may be said again.
+    ///
+    /// # Errors
+    /// [`ControllerError`].
+    pub(crate) async fn report_logs(
+        &self,
+        broker_epoch: BrokerEpoch,
+        logs: Vec<pb::LostLog>,
+        timeout: Duration,
+    ) -> Result<Offset, ControllerError> {
+        use pb::report_logs_response::Result as Outcome;
+        let caller = Some(self.config.identity.caller());
+        let message = pb::ReportLogsRequest { caller, broker_epoch: broker_epoch.0, logs };
+        let answer = self
+            .call(Repeat::Always, Deadline::after(timeout), |channel, attempt| {
+                let request = attempt.request(message.clone());
+                let mut client = limited!(BrokerLifecycleClient, channel);
+                async move { client.report_logs(request).await }
+            })
+            .await?;
+        match answer.result {
+            Some(Outcome::Applied(applied)) => Ok(Offset(applied.offset)),
+            Some(Outcome::Refusal(refusal)) => Err(refused(refusal)),
+            None => Err(ControllerError::BadAnswer { missing: "result" }),
+        }
+    }
+
     /// Tells the active controller what speaks for the death of `broker`.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ pub mod fetcher;
 pub mod isr_proposer;
 pub mod lifecycle;
 pub mod log_dirs;
+mod log_reporter;
 pub mod metadata;
 pub mod metrics;
 mod offline_reporter;

@@ -46,6 +46,8 @@ pub struct ReplicaManager {
     has_settings: AtomicBool,
     /// More replicas may have gone offline, or what is done about it may be another thing.
     offline_news: Notify,
+    /// There may be replicas here of partitions that nobody leads.
+    leaderless_news: Notify,
 }
 
 /// A replica that the metadata gives to this broker.
@@ -90,6 +92,7 @@ impl ReplicaManager {
             applying: Mutex::new(()),
             has_settings: AtomicBool::new(false),
             offline_news: Notify::new(),
+            leaderless_news: Notify::new(),
         })
     }
 

@@ -1,12 +1,8 @@
-//! Elections that somebody asks for: preferred, unclean, and the recovery of a partition that lost all its complete
-//! replicas. Elections that follow from fencing and ISR changes are made where those are decided.
+//! Elections that somebody asks for: preferred and unclean. Elections that follow from fencing and ISR changes are made
+//! where those are decided.
 
-use std::collections::BTreeMap;
-
-use klamm_metadata::{MetadataRecord, PartitionRegistration};
-use klamm_types::{
-    BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, TopicId, TopicName, TopicPartition,
-};
+use klamm_metadata::MetadataRecord;
+use klamm_types::{BrokerId, PartitionId, TopicName, TopicPartition};
 
 use crate::draft::Draft;
 use crate::partition_change::Election;
@@ -55,17 +51,6 @@ impl Refused for ElectionError {
             Self::EligibleNotAvailable => Refusal::EligibleLeadersNotAvailable,
         }
     }
-}
-
-/// What one broker says about its log of a partition.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LogReport {
-    /// The registration under which it was asked; a broker that restarted since must be asked again.
-    pub broker_epoch: BrokerEpoch,
-    /// The leader epoch of its last record.
-    pub last_epoch: LeaderEpoch,
-    /// Its log end.
-    pub log_end_offset: Offset,
 }
 
 /// The outcome of asked-for elections, partition by partition.
@@ -164,74 +149,9 @@ impl ReplicationControl<'_> {
         ControlResult::stepwise(records, count)
     }
 
-    /// The partitions that only [`recover_partition`](Self::recover_partition) or an unclean election can bring
-    /// back, with the brokers to ask about their logs, and the epochs to ask them under.
-    pub fn lost_partitions(
-        &self,
-    ) -> impl Iterator<Item = (TopicId, PartitionId, Vec<(BrokerId, Option<BrokerEpoch>)>)> + '_ {
-        let lost = self.image.topics.partitions().filter(|(_, _, partition)| is_lost(partition));
-        lost.map(|(topic, id, partition)| {
-            let epoch = |broker: &BrokerId| self.image.cluster.broker(*broker).map(|known| known.epoch);
-            (topic.id, id, partition.last_known_elr.iter().map(|broker| (*broker, epoch(broker))).collect())
-        })
-    }
-
-    /// Balanced recovery (KIP-966): once *all* last known replicas are active and have reported, the one with the
-    /// longest log of the newest epoch leads. Records that only a damaged replica held may be gone; the body reports
-    /// that. The answer is the new leader.
-    ///
-    /// # Errors
-    /// [`ElectionError::EligibleNotAvailable`] while a last known replica is not active or has not reported under its
-    /// current epoch; the other variants if there is nothing to recover.
-    pub fn recover_partition(
-        &self,
-        wanted: &TopicPartition,
-        reports: &BTreeMap<BrokerId, LogReport>,
-    ) -> Result<ControlResult<BrokerId>, ElectionError> {
-        let located = self.locate(&wanted.topic, wanted.partition)?;
-        let partition = located.registration;
-        if !is_lost(partition) {
-            return Err(ElectionError::NotLost);
-        }
-        let mut best: Option<((LeaderEpoch, Offset), BrokerId)> = None;
-        for &broker in &partition.last_known_elr {
-            let report =
-                self.current_report(broker, located, reports).ok_or(ElectionError::EligibleNotAvailable)?;
-            let length = (report.last_epoch, report.log_end_offset);
-            if best.is_none_or(|(longest, _)| length > longest) {
-                best = Some((length, broker));
-            }
-        }
-        let (_, leader) = best.ok_or(ElectionError::EligibleNotAvailable)?;
-        let (may_lead, may_stay) = (|broker| broker == leader, |_| false);
-        let mut builder = self.builder(located, &Standing { may_lead: &may_lead, may_stay: &may_stay });
-        builder.election = Election::Unclean;
-        let record = builder.build().ok_or(ElectionError::EligibleNotAvailable)?;
-        Ok(ControlResult::atomic(vec![record], leader))
-    }
-
-    /// What `broker` said, if it is active, serves its replica, and said it under its current registration.
-    fn current_report(
-        &self,
-        broker: BrokerId,
-        located: Located<'_>,
-        reports: &BTreeMap<BrokerId, LogReport>,
-    ) -> Option<LogReport> {
-        let offline = self.image.offline.contains(broker, located.topic.id, located.partition);
-        let active = !offline && self.image.cluster.is_active(broker);
-        #[cfg(mutant = "B18")]
-        let active = !active;
-        let known = self.image.cluster.broker(broker)?.epoch;
-        reports.get(&broker).copied().filter(|report| active && report.broker_epoch == known)
-    }
-
     /// Whether `topic` allows unclean elections.
     #[must_use]
     pub fn allows_unclean_election(&self, topic: &TopicName) -> bool {
         unclean_election_enabled(self.image, self.config, topic)
     }
-}
-
-fn is_lost(partition: &PartitionRegistration) -> bool {
-    partition.leader.is_none() && partition.isr.is_empty() && partition.elr.is_empty()
 }

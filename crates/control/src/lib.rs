@@ -34,6 +34,7 @@ mod placement;
 mod producer_id_control;
 mod randomness;
 mod reassignment;
+mod recovery;
 mod refusal;
 mod replication_control;
 mod result;
@@ -52,7 +53,7 @@ pub use config::{ControlConfig, ControlConfigError};
 pub use configuration_control::{
     AlterResource, ConfigError, ConfigOperation, ConfigRefusal, ConfigSchema, ConfigurationControl,
 };
-pub use election::{ElectionError, ElectionKind, ElectionOutcomes, LogReport};
+pub use election::{ElectionError, ElectionKind, ElectionOutcomes};
 pub use feature_control::{FeatureControl, FeatureError, FeatureUpdate, FeatureUpdateKind};
 pub use invariants::{check_image, check_partition};
 pub use liveness::{Evidence, Liveness, Suspicion};
@@ -61,6 +62,7 @@ pub use placement::{Placement, PlacementError, ReplicaPlacer, UsableBroker};
 pub use producer_id_control::{PRODUCER_ID_BLOCK, ProducerIdBlock, ProducerIdControl, ProducerIdError};
 pub use randomness::{Randomness, SplitMix64};
 pub use reassignment::{Reassignment, ReassignmentError};
+pub use recovery::{LogReport, LogReports, LostLogs, Recovered};
 pub use refusal::{Refusal, Refused};
 pub use replication_control::ReplicationControl;
 pub use result::{ControlResult, ENTRY_RECORDS_MAX};

@@ -17,6 +17,7 @@ mod full_disk;
 mod idle;
 mod lag;
 mod librdkafka;
+mod lost;
 mod pause;
 mod verbs;
 mod views;

@@ -345,6 +345,16 @@ impl BrokerLifecycle for Service {
         });
         Ok(Response::new(pb::ReportOfflineReplicasResponse { result }))
     }
+
+    async fn report_logs(
+        &self,
+        request: Request<pb::ReportLogsRequest>,
+    ) -> Result<Response<pb::ReportLogsResponse>, Status> {
+        use pb::report_logs_response::Result as Outcome;
+        self.admit(request.into_inner().caller.as_ref()).await?;
+        let result = Some(Outcome::Applied(pb::Applied { offset: 0 }));
+        Ok(Response::new(pb::ReportLogsResponse { result }))
+    }
 }
 
 #[tonic::async_trait]

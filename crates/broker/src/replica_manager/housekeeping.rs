@@ -38,10 +38,14 @@ impl ReplicaManager {
                 Ok(Err(error)) => tracing::error!(%error, "upkeep of the logs failed"),
                 Err(error) => tracing::error!(%error, "upkeep of the logs panicked"),
             }
-            let mut lacks_room = false;
+            let (mut lacks_room, mut is_leaderless) = (false, false);
             for partition in self.partitions() {
                 partition.tend();
                 lacks_room |= partition.lacks_room();
+                is_leaderless |= partition.role().leader.is_none();
+            }
+            if is_leaderless {
+                self.leaderless_news.notify_one();
             }
             // A single log may have failed, or the step of a partition.
             let offline = self.count_offline();

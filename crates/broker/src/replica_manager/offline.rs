@@ -1,9 +1,11 @@
-//! Replicas that cannot be served.
+//! Replicas that cannot be served, and those that nobody can lead.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use klamm_metadata::MetadataImage;
+use klamm_pb::controller::v1 as pb;
 use klamm_types::{LeaderEpoch, PartitionId, TopicId};
 
 use super::{Hosted, ReplicaManager};
@@ -85,6 +87,31 @@ impl ReplicaManager {
             })
         });
         full.take(count).collect()
+    }
+
+    /// Waits until there may be replicas here of partitions that nobody leads.
+    pub(crate) async fn leaderless_news(&self) {
+        self.leaderless_news.notified().await;
+    }
+
+    /// How far the logs here reach of partitions that, by `image`, have lost all their complete replicas.
+    pub(crate) fn lost_logs(&self, image: &MetadataImage) -> Vec<pb::LostLog> {
+        let hosted = self.hosted.read().unwrap_or_else(PoisonError::into_inner);
+        let lost = hosted.iter().filter_map(|(&(topic, partition), replica)| {
+            let Hosted::Online(handle) = replica else { return None };
+            let known = image.topics.partition(topic, partition)?;
+            let nobody = known.leader.is_none() && known.isr.is_empty() && known.elr.is_empty();
+            // Until it knows that nobody leads, the log may still grow.
+            let is_still =
+                nobody && handle.role().leader_epoch == known.leader_epoch && !replica.is_offline();
+            is_still.then(|| pb::LostLog {
+                topic_id: Bytes::copy_from_slice(&topic.0),
+                partition_id: partition.0,
+                last_epoch: handle.log().latest_epoch().unwrap_or(LeaderEpoch::NONE).0,
+                log_end_offset: handle.log().log_end_offset().0,
+            })
+        });
+        lost.collect()
     }
 
     /// What was said to the controller is void.

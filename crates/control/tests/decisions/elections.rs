@@ -102,10 +102,19 @@ fn report(cluster: &Cluster, id: i32, epoch: i32, end: i64) -> (BrokerId, LogRep
 }
 
 #[test]
-fn the_longest_log_of_the_last_known_replicas_leads() {
-    for (one, two, leader) in [((1, 50), (1, 60), 2), ((2, 10), (1, 60), 1), ((1, 9), (1, 9), 1)] {
+fn the_longest_log_that_is_left_leads() {
+    for (ends, leader) in [
+        ([(1, 50), (1, 60), (1, 55)], 2),
+        ([(2, 10), (1, 60), (1, 55)], 1),
+        ([(1, 9), (1, 9), (1, 9)], 1),
+        // Both that had everything come back empty, and the third had been behind.
+        ([(-1, 0), (-1, 0), (1, 40)], 3),
+    ] {
         let mut cluster = lost();
-        let reports = [report(&cluster, 1, one.0, one.1), report(&cluster, 2, two.0, two.1)].into();
+        let reports = (1..=3)
+            .zip(ends)
+            .map(|(id, (epoch, end))| report(&cluster, id, epoch, end))
+            .collect::<BTreeMap<_, _>>();
         let result = cluster.replication().recover_partition(&topic_partition("t", 0), &reports);
         assert_eq!(cluster.commit(result.expect("all have reported")), b(leader));
         let partition = cluster.partition("t", 0);
@@ -117,6 +126,7 @@ fn the_longest_log_of_the_last_known_replicas_leads() {
 #[test]
 fn a_dead_last_known_replica_is_not_elected() {
     let mut cluster = lost();
+    cluster.die(3);
     let reports: BTreeMap<_, _> = [report(&cluster, 1, 1, 50), report(&cluster, 2, 1, 60)].into();
     cluster.die(2);
     let recover = |cluster: &Cluster, reports| {
@@ -138,8 +148,46 @@ fn a_dead_last_known_replica_is_not_elected() {
         ElectionError::EligibleNotAvailable,
         "both died since they reported"
     );
-    let to_ask: Vec<_> = cluster.replication().lost_partitions().map(|(_, _, brokers)| brokers).collect();
-    assert_eq!(to_ask, [[(b(1), Some(cluster.epoch(1))), (b(2), Some(cluster.epoch(2)))]]);
+}
+
+#[test]
+fn a_lost_partition_is_recovered_once_all_have_told_of_their_logs() {
+    let mut cluster = lost();
+    let (topic, partition) = {
+        let image = &cluster.image;
+        (image.topics.topic_by_name(&name("t")).expect("it exists").id, PartitionId(0))
+    };
+    let mut reports = LogReports::default();
+    let mut tell = |cluster: &mut Cluster, id: i32, broker_epoch, end: i64| {
+        let logs = vec![
+            (topic, partition, LeaderEpoch(1), Offset(end)),
+            (topic, PartitionId(9), LeaderEpoch(1), Offset(1)),
+        ];
+        let told = LostLogs { broker: b(id), epoch: broker_epoch, logs };
+        let result = cluster.replication().logs_reported(&mut reports, &told)?;
+        Ok::<_, LifecycleError>(cluster.commit(result))
+    };
+    let epoch = |cluster: &Cluster, id| cluster.epoch(id);
+    let first = epoch(&cluster, 1);
+    assert_eq!(tell(&mut cluster, 1, first, 50), Ok(vec![]));
+    let of_two = epoch(&cluster, 2);
+    assert!(matches!(
+        tell(&mut cluster, 2, BrokerEpoch(of_two.0 - 1), 60),
+        Err(LifecycleError::StaleEpoch { .. })
+    ));
+    assert_eq!(tell(&mut cluster, 2, of_two, 60), Ok(vec![]), "3 is there, too");
+    // What 1 said before it registered anew is void.
+    cluster.restart(1, RecoveryVerdict::Clean);
+    let of_three = epoch(&cluster, 3);
+    assert_eq!(tell(&mut cluster, 3, of_three, 55), Ok(vec![]));
+    let again = epoch(&cluster, 1);
+    let recovered =
+        Recovered { partition: topic_partition("t", 0), leader: b(2), log_end_offset: Offset(60) };
+    assert_eq!(tell(&mut cluster, 1, again, 50), Ok(vec![recovered]));
+    assert_eq!(state(&cluster.partition("t", 0)), (Some(2), vec![2], vec![], vec![]));
+    let after = cluster.partition("t", 0);
+    assert_eq!(tell(&mut cluster, 3, of_three, 99), Ok(vec![]), "it is not lost any more");
+    assert_eq!(cluster.partition("t", 0), after);
 }
 
 #[test]

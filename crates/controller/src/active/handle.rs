@@ -1,6 +1,6 @@
 //! The way to the active controller.
 
-use klamm_control::{ConfigSchema, ControlConfig, ControlResult, Evidence, Liveness, Randomness};
+use klamm_control::{ConfigSchema, ControlConfig, ControlResult, Evidence, Liveness, LogReports, Randomness};
 use klamm_metadata::{MetadataImage, MetadataRecord};
 use klamm_types::{BrokerEpoch, BrokerId, Offset, Timestamp};
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +23,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) liveness: &'a mut Liveness,
     /// Who was heard when.
     pub(crate) heard: &'a mut LastHeard,
+    /// What was told about logs that nobody can lead.
+    pub(crate) log_reports: &'a mut LogReports,
     pub(crate) randomness: &'a mut dyn Randomness,
     /// The offset that the next entry gets.
     pub(crate) next_offset: Offset,

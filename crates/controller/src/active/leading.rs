@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use klamm_control::{
     ClusterControl, ControlConfig, ControlResult, Evidence, FeatureControl, LeaderBalancer, Liveness,
-    Randomness as _, ReplicationControl, Suspicion,
+    LogReports, Randomness as _, ReplicationControl, Suspicion,
 };
 use klamm_metadata::{MetadataImage, MetadataRecord};
 use klamm_rpc::NodeAddress;
@@ -27,6 +27,7 @@ pub(crate) struct Leading {
     pub(crate) sessions: Sessions,
     pub(crate) liveness: Liveness,
     pub(crate) heard: LastHeard,
+    log_reports: LogReports,
     pub(crate) caught_up: CaughtUp,
     balancer: LeaderBalancer,
     last_balanced: Timestamp,
@@ -60,6 +61,7 @@ impl Leading {
             sessions: Sessions::default(),
             liveness,
             heard: LastHeard::default(),
+            log_reports: LogReports::default(),
             caught_up: CaughtUp::default(),
             balancer: LeaderBalancer::new(),
             last_balanced: now,
@@ -121,6 +123,7 @@ impl Leading {
             schema: settings.schema.as_ref(),
             liveness: &mut self.liveness,
             heard: &mut self.heard,
+            log_reports: &mut self.log_reports,
             randomness: &mut self.randomness,
             next_offset: self.appender.next_offset(),
             now,

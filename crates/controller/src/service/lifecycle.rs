@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures_util::Stream;
 use klamm_control::{
-    BrokerStanding, ClusterControl, ControlResult, Evidence, HeartbeatRequest, LifecycleError,
-    OfflineReplica, OfflineReport, RecoveryVerdict, RegisterRequest, ReplicationControl,
+    BrokerStanding, ClusterControl, ControlResult, Evidence, HeartbeatRequest, LifecycleError, LostLogs,
+    OfflineReplica, OfflineReport, Recovered, RecoveryVerdict, RegisterRequest, ReplicationControl,
 };
 use klamm_metadata::{DirectoryId, IncarnationId, RecordError, endpoint_from_pb, feature_from_pb};
 use klamm_pb::controller::v1 as pb;
@@ -134,6 +134,32 @@ impl BrokerLifecycle for LifecycleService {
             (_, Err(error)) => R::Refusal(refusal_of(&error)),
         };
         Ok(Response::new(pb::ReportOfflineReplicasResponse { result: Some(result) }))
+    }
+
+    async fn report_logs(
+        &self,
+        request: Request<pb::ReportLogsRequest>,
+    ) -> Result<Response<pb::ReportLogsResponse>, Status> {
+        use pb::report_logs_response::Result as R;
+        let message = request.into_inner();
+        let broker = self.parts.identity.admit(message.caller.as_ref())?;
+        let told = lost_logs_from_pb(broker, message)?;
+        let decided = self.parts.handle.lifecycle(move |desk| {
+            outcome(ReplicationControl::new(desk.image, desk.config).logs_reported(desk.log_reports, &told))
+        });
+        let result = match decided.await? {
+            (offset, Ok(recovered)) => {
+                for Recovered { partition, leader, log_end_offset } in recovered {
+                    tracing::warn!(
+                        %partition, %leader, %log_end_offset,
+                        "all complete replicas were lost: the longest log that is left leads, and records may be missing"
+                    );
+                }
+                R::Applied(pb::Applied { offset: offset.0 })
+            }
+            (_, Err(error)) => R::Refusal(refusal_of(&error)),
+        };
+        Ok(Response::new(pb::ReportLogsResponse { result: Some(result) }))
     }
 }
 
@@ -291,6 +317,21 @@ fn offline_report_from_pb(
     let replicas = message.replicas.into_iter().map(replica).collect::<Result<_, _>>()?;
     let full = message.full.into_iter().map(replica).collect::<Result<_, _>>()?;
     Ok(OfflineReport { broker, epoch: BrokerEpoch(message.broker_epoch), replicas, full })
+}
+
+fn lost_logs_from_pb(broker: BrokerId, message: pb::ReportLogsRequest) -> Result<LostLogs, Status> {
+    if message.logs.len() > REPLICAS_MAX {
+        return Err(Status::invalid_argument("too many logs"));
+    }
+    let log = |log: pb::LostLog| -> Result<_, Status> {
+        let topic = TopicId(identity("topic_id", &log.topic_id)?);
+        if log.log_end_offset < 0 {
+            return Err(Status::invalid_argument("a log ends before it starts"));
+        }
+        Ok((topic, PartitionId(log.partition_id), LeaderEpoch(log.last_epoch), Offset(log.log_end_offset)))
+    };
+    let logs = message.logs.into_iter().map(log).collect::<Result<_, _>>()?;
+    Ok(LostLogs { broker, epoch: BrokerEpoch(message.broker_epoch), logs })
 }
 
 /// The 16 bytes of an identity.
