@@ -28,6 +28,7 @@ pub mod distribution;
 pub mod kafka;
 pub mod node_process;
 pub mod ports;
+pub mod replicas;
 pub mod requests;
 pub mod skip;
 pub mod tools;

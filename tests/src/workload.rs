@@ -22,6 +22,8 @@ use crate::cluster::HarnessError;
 
 /// How many records of one partition may await their acknowledgement.
 const UNACKNOWLEDGED_MAX: usize = 64;
+/// How many bytes a record's number has.
+const NUMBER_LEN: usize = 8;
 /// How long reading all logs may take.
 const READ_TIME_MAX: Duration = Duration::from_secs(120);
 /// How many findings are told.
@@ -62,11 +64,29 @@ impl Writers {
         partitions: &[TopicPartition],
         pause: Duration,
     ) -> Self {
+        Self::with_values_of(NUMBER_LEN, cluster, options, partitions, pause)
+    }
+
+    /// As [`start`](Self::start), with values of at least so many bytes.
+    #[must_use]
+    pub fn with_values_of(
+        len: usize,
+        cluster: &Cluster,
+        options: &ProducerOptions,
+        partitions: &[TopicPartition],
+        pause: Duration,
+    ) -> Self {
+        let padding = vec![0; len.saturating_sub(NUMBER_LEN)];
         let producer = Producer::new(cluster.clone(), options.clone());
         let stop = Arc::new(AtomicBool::new(false));
         let tasks = partitions.iter().map(|at| {
-            let writer =
-                Writer { producer: producer.clone(), at: at.clone(), stop: Arc::clone(&stop), pause };
+            let writer = Writer {
+                producer: producer.clone(),
+                at: at.clone(),
+                padding: padding.clone(),
+                stop: Arc::clone(&stop),
+                pause,
+            };
             (at.clone(), tokio::spawn(writer.run()))
         });
         let tasks = tasks.collect();
@@ -91,6 +111,8 @@ impl Writers {
 struct Writer {
     producer: Producer,
     at: TopicPartition,
+    /// What comes after the number.
+    padding: Vec<u8>,
     stop: Arc<AtomicBool>,
     pause: Duration,
 }
@@ -115,7 +137,8 @@ impl Writer {
             }
             // The number is the time, too: a test needs no clock.
             let timestamp = Timestamp(1_700_000_000_000 + number.cast_signed());
-            let record = OwnedRecord::of_value(timestamp, Bytes::copy_from_slice(&number.to_be_bytes()));
+            let value = [&number.to_be_bytes(), &self.padding[..]].concat();
+            let record = OwnedRecord::of_value(timestamp, Bytes::from(value));
             let Ok(delivery) = self.producer.send(&self.at, record).await else { break };
             if sent.send(delivery).await.is_err() {
                 break;
@@ -251,7 +274,7 @@ pub async fn read_all(
 fn number_of(record: &ConsumedRecord) -> u64 {
     let value = record.value.as_deref().unwrap_or_default();
     // Not a number of ours: more than was ever sent.
-    value.try_into().map_or(u64::MAX, u64::from_be_bytes)
+    value.first_chunk().map_or(u64::MAX, |number| u64::from_be_bytes(*number))
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ async fn ends_of(client: &Client, partitions: &[TopicPartition]) -> Result<(i64,
 }
 
 /// Waits until every partition is at least as long.
-async fn until_written(client: &Client, partitions: &[TopicPartition], end: i64) {
+pub(crate) async fn until_written(client: &Client, partitions: &[TopicPartition], end: i64) {
     wait_for("every partition is written to", 30 * SECOND, async || {
         let (lowest, _) = ends_of(client, partitions).await?;
         if lowest >= end { Ok(()) } else { Err(format!("{lowest} of {end}")) }

@@ -18,6 +18,7 @@ mod idle;
 mod lag;
 mod librdkafka;
 mod lost;
+mod moves;
 mod pause;
 mod verbs;
 mod views;
