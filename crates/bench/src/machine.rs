@@ -55,13 +55,15 @@ pub(crate) fn open_files(pids: &[u32]) -> anyhow::Result<usize> {
 
 /// What the kernel still has to write to disks, in MiB.
 pub(crate) fn unwritten_mib() -> anyhow::Result<f64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let mut kib = 0.0;
-    for name in ["Dirty:", "Writeback:"] {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
-        kib += line.trim().trim_end_matches(" kB").parse::<f64>().with_context(|| line.to_owned())?;
-    }
-    Ok(kib / 1024.0)
+    Ok((meminfo_kib("Dirty")? + meminfo_kib("Writeback")?) as f64 / 1024.0)
+}
+
+/// An amount of memory of `/proc/meminfo`, in KiB.
+pub(crate) fn meminfo_kib(name: &str) -> anyhow::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+    kib.with_context(|| format!("/proc/meminfo has no {name}"))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! **Called by:** `cargo xtask bench`. **Calls:** the test harness, which starts the clusters; load generators, as child
 //! processes; `client`.
 
+mod ballast;
 mod bare;
 mod bed;
 mod load;

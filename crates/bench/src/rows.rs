@@ -15,6 +15,7 @@ use klamm_tests::tools;
 use tokio::time::Instant;
 
 use crate::Options;
+use crate::ballast::Ballast;
 use crate::bed::{Bed, System};
 use crate::load::{Produce, Sample, Tool, Tools};
 use crate::report::{Figures, Line, Report, Table};
@@ -42,6 +43,7 @@ struct Run<'a> {
     tools: &'a Tools,
     bed: &'a mut Bed,
     report: &'a mut Report,
+    ballast: Ballast,
     /// Topics so far: each pass has its own.
     topics: u32,
 }
@@ -149,7 +151,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
         runtime.block_on(async {
             let mut bed = Bed::start(&tools.jars, nodes).await?;
-            let mut run = Run { options, tools: &tools, bed: &mut bed, report: &mut report, topics: 0 };
+            let ballast = Ballast::new(bed.scratch())?;
+            let report = &mut report;
+            let mut run = Run { options, tools: &tools, bed: &mut bed, report, ballast, topics: 0 };
             let mut is_warm = false;
             for row in chosen {
                 if !is_warm && !matches!(row.work, Work::Footprint) {
@@ -254,6 +258,7 @@ impl Run<'_> {
             }
             for index in order {
                 let (Some(entry), Some(found)) = (entries.get(index), found.get_mut(index)) else { continue };
+                self.ballast.fill()?;
                 let sample = measure(self, entry).await.with_context(|| entry.name)?;
                 if pass > 0 {
                     found.push(sample);
