@@ -13,8 +13,6 @@ use crate::ControlConfig;
 /// Something that speaks for a broker's death, or against it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Evidence {
-    /// The sentinel of the broker's process has seen it end: certain.
-    DeathCertificate,
     /// The broker's session stream with this controller has ended.
     StreamEnded,
     /// A probe found nobody listening, or no route.
@@ -198,7 +196,6 @@ impl Liveness {
                 session.clear_suspicion();
                 return Suspicion::None;
             }
-            Evidence::DeathCertificate => {}
             Evidence::PeerStreamEnded => {
                 session.peer_report = Some(now);
                 if !session.stream_ended || (session.refused_probes == 0 && !session.unanswered) {

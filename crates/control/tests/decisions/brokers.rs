@@ -96,9 +96,7 @@ fn evidence_of_death_frees_the_id_at_once() {
     let next = cluster.register_request(1, RecoveryVerdict::CrashedDurable);
     let epoch = cluster.register(&next).expect("the first is dead");
     // It dies again while it is fenced.
-    let verdict =
-        cluster.liveness.on_evidence(&cluster.image, b(1), epoch, Evidence::DeathCertificate, cluster.now);
-    assert_eq!(verdict, Suspicion::None, "there is nothing to fence");
+    assert_eq!(cluster.find_dead(1, epoch), Suspicion::None, "there is nothing to fence");
     let next = cluster.register_request(1, RecoveryVerdict::CrashedDurable);
     cluster.register(&next).expect("the second is dead");
 }
@@ -321,9 +319,7 @@ fn an_ended_stream_fences_after_two_refused_probes() {
     assert!(matches!(tell(&mut cluster, ProbeRefused, 0), Suspicion::Probe { .. }));
     assert_eq!(tell(&mut cluster, ProbeRefused, 10), Suspicion::Dead);
     let stale = BrokerEpoch(epoch.0 - 1);
-    let verdict =
-        cluster.liveness.on_evidence(&cluster.image, b(2), stale, Evidence::DeathCertificate, cluster.now);
-    assert_eq!(verdict, Suspicion::None, "another process died");
+    assert_eq!(cluster.find_dead(2, stale), Suspicion::None, "another process died");
 }
 
 #[test]
@@ -370,13 +366,7 @@ fn evidence_fences_a_minority_at_a_time() {
     let mut cluster = Cluster::new(5);
     let certify = |cluster: &mut Cluster, id| {
         let epoch = cluster.epoch(id);
-        let verdict = cluster.liveness.on_evidence(
-            &cluster.image,
-            b(id),
-            epoch,
-            Evidence::DeathCertificate,
-            cluster.now,
-        );
+        let verdict = cluster.find_dead(id, epoch);
         if verdict == Suspicion::Dead {
             cluster.fence(id);
         }

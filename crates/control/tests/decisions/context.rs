@@ -270,12 +270,18 @@ impl Cluster {
         assert!(standing.caught_up && !standing.fenced);
     }
 
-    /// The process of broker `id` ends, and its sentinel says so.
+    /// The streams of a process to the controller and to a peer end, and nobody listens any more.
+    pub fn find_dead(&mut self, id: i32, epoch: BrokerEpoch) -> Suspicion {
+        let mut tell = |evidence| self.liveness.on_evidence(&self.image, b(id), epoch, evidence, self.now);
+        let _ = tell(Evidence::StreamEnded);
+        let _ = tell(Evidence::PeerStreamEnded);
+        tell(Evidence::ProbeRefused)
+    }
+
+    /// The process of broker `id` ends, and that shows.
     pub fn die(&mut self, id: i32) {
         let Some(epoch) = self.image.cluster.broker(b(id)).map(|known| known.epoch) else { return };
-        let verdict =
-            self.liveness.on_evidence(&self.image, b(id), epoch, Evidence::DeathCertificate, self.now);
-        if verdict == Suspicion::Dead {
+        if self.find_dead(id, epoch) == Suspicion::Dead {
             self.fence(id);
         }
         self.now = self.now.plus_millis(1_000);

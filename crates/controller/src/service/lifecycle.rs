@@ -100,7 +100,6 @@ impl BrokerLifecycle for LifecycleService {
         let message = request.into_inner();
         self.parts.identity.admit(message.caller.as_ref())?;
         let evidence = match message.evidence() {
-            pb::DeathEvidence::DeathCertificate => Evidence::DeathCertificate,
             pb::DeathEvidence::PeerStreamEnded => Evidence::PeerStreamEnded,
             pb::DeathEvidence::Unspecified => return Err(Status::invalid_argument("unknown evidence")),
         };
