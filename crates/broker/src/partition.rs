@@ -95,7 +95,7 @@ struct Shared {
     around: Surroundings,
     wakeups: Wakeups,
     role: ArcSwap<Role>,
-    /// As leader it has refused an append, as the disk is full, and nobody was told yet.
+    /// It has refused an append, as the disk is full, and nobody was told yet.
     lacks_room: AtomicBool,
     waiters: Arc<Waiters>,
     state: Mutex<State>,
@@ -239,12 +239,10 @@ impl PartitionHandle {
         if state.closed {
             return;
         }
-        // The settings first: a proposal may have been decided under a minimum that only they tell (replication.md 8).
-        if state.config != config {
-            state.config = config;
-            self.run(&mut state, Event::ConfigChanged(config), &mut StepIo::default());
-        }
-        self.run(&mut state, Event::RegistrationChanged { registration, brokers }, &mut StepIo::default());
+        let config = (state.config != config).then_some(config);
+        state.config = config.unwrap_or(state.config);
+        let event = Event::RegistrationChanged { config, registration, brokers };
+        self.run(&mut state, event, &mut StepIo::default());
         self.shared.log.set_retention(state.replica.is_leader());
         self.adopt_log_start(&mut state);
         self.leave(state);
@@ -330,7 +328,8 @@ impl PartitionHandle {
             gone
         });
         let brokers = BrokerStates::new();
-        self.run(state, Event::RegistrationChanged { registration, brokers }, &mut StepIo::default());
+        let event = Event::RegistrationChanged { config: None, registration, brokers };
+        self.run(state, event, &mut StepIo::default());
     }
 
     /// The log's directory has failed: whoever waits is told, and the replica plays no part until the broker starts

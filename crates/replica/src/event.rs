@@ -191,13 +191,14 @@ pub enum Event {
     /// The metadata has a new image in which the partition, or a broker of it, changed. Images come in order;
     /// skipping some is fine.
     RegistrationChanged {
+        /// The partition's settings, if they have changed since the image before. One image is one state: a leader that it
+        /// deposes must not count by its minimum, and one whose in-sync set it shrinks must not count by the old one.
+        config: Option<ReplicaConfig>,
         /// The partition.
         registration: Registration,
         /// The brokers of its replicas, from the same image.
         brokers: BrokerStates,
     },
-    /// The partition's settings changed. Fed before the `RegistrationChanged` of the same image.
-    ConfigChanged(ReplicaConfig),
     /// A client wants to append.
     AppendRequested(AppendRequest),
     /// The log took the append (or knew it already, by its producer sequence).

@@ -103,8 +103,9 @@ impl Follower {
     pub(crate) fn on_metadata(&mut self, partition: &mut Partition, step: &mut Step<'_>) {
         if let FetchState::BackingOff { .. } = self.fetch {
             self.fetch = FetchState::Ready;
-            self.maybe_fetch(partition, step);
         }
+        // What is written may count as held under other settings.
+        self.maybe_fetch(partition, step);
     }
 
     /// Drops the outstanding fetch, if there is one: this replica follows no longer, or in another epoch.

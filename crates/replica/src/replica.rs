@@ -195,10 +195,12 @@ impl Replica {
         let high_watermark = self.partition.log.high_watermark;
         let step = &mut Step { now, effects };
         match event {
-            Event::RegistrationChanged { registration, brokers } => {
+            Event::RegistrationChanged { config, registration, brokers } => {
+                if let Some(config) = config {
+                    self.adopt_config(config, step);
+                }
                 self.on_registration_changed(registration, brokers, step);
             }
-            Event::ConfigChanged(config) => self.on_config_changed(config, step),
             Event::AppendRequested(request) => self.on_append_requested(request, step),
             Event::Appended { ticket, base_offset, end_offset } => {
                 self.on_appended(ticket, base_offset..end_offset, step);
@@ -335,18 +337,13 @@ impl Replica {
         }
     }
 
-    fn on_config_changed(&mut self, config: ReplicaConfig, step: &mut Step<'_>) {
+    /// Takes the settings over; what follows for the high watermark and for those who wait is decided with the registration
+    /// of the same image.
+    fn adopt_config(&mut self, config: ReplicaConfig, step: &mut Step<'_>) {
         let is_new_mode = config.durability != self.partition.config.durability;
         self.partition.config = config;
         if is_new_mode && !matches!(self.role, Role::Failed) {
             self.partition.request_flush(step);
-        }
-        match &mut self.role {
-            Role::Leader(leader) => leader.on_in_sync_set_known(&mut self.partition, step),
-            Role::Follower(follower) => {
-                follower.maybe_fetch(&mut self.partition, step);
-            }
-            Role::Unassigned | Role::Failed => {}
         }
     }
 

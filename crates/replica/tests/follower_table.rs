@@ -7,7 +7,7 @@ use klamm_replica::{
     FollowerFetch, LogPosition, Registration, ReplicaConfig,
 };
 use klamm_types::{BrokerEpoch, BrokerId, EpochEntry, LeaderEpoch, Offset, Timestamp};
-use solo::{Solo, advances, brokers, config, entry, image, log, registration};
+use solo::{Solo, advances, brokers, config, configured, entry, image, log, registration};
 
 /// The fetch that broker 1 sends as follower of epoch `epoch`.
 fn fetch(epoch: i32, offset: i64, last_epoch: i32, log_start: i64, high_watermark: i64) -> FollowerFetch {
@@ -105,7 +105,7 @@ fn page_cache_mode_asks_again_at_the_write() {
     solo.step(answered(1, FetchAnswer::Records(records(1, &[(5, 0)], 1, 0))));
     let effects = solo.step(appended(1));
     assert_eq!(effects, [Effect::AdvanceLogEnd(Offset(1)), advances(1), fetches(2, 2, fetch(5, 1, 5, 0, 1))]);
-    let durable = Event::ConfigChanged(config());
+    let durable = configured(config(), registration(2, &[1, 2], 5, 6));
     let token = FlushToken { end_offset: Offset(1), generation: 0 };
     assert_eq!(solo.step(durable), [Effect::Flush(token)]);
 }
@@ -383,7 +383,7 @@ fn an_image_from_before_the_registration_makes_no_leader() {
     let mut states = brokers();
     states.entry(BrokerId(1)).and_modify(|state| state.epoch = BrokerEpoch(8));
     let registration = registration(1, &[1, 2], 5, 5);
-    assert_eq!(solo.step(Event::RegistrationChanged { registration, brokers: states }), []);
+    assert_eq!(solo.step(Event::RegistrationChanged { config: None, registration, brokers: states }), []);
     assert!(!solo.replica.is_leader());
 }
 

@@ -93,7 +93,7 @@ fn whoever_the_metadata_counts_out_is_not_proposed() {
     ] {
         let mut solo = Solo::leading(&[1, 2]);
         let same = registration(1, &[1, 2], 1, 1);
-        solo.step(Event::RegistrationChanged { registration: same.clone(), brokers: states });
+        solo.step(Event::RegistrationChanged { config: None, registration: same.clone(), brokers: states });
         solo.fetch(3, 0, -1);
         assert_eq!(is_pending(&solo), None, "{what}");
         let effects = solo.step(image(same));
@@ -106,10 +106,10 @@ fn a_new_incarnation_does_not_join_on_what_the_old_one_held() {
     let mut solo = Solo::leading(&[1, 2]);
     let same = registration(1, &[1, 2], 1, 1);
     let fenced = with_broker(3, |state| state.fenced = true);
-    solo.step(Event::RegistrationChanged { registration: same.clone(), brokers: fenced });
+    solo.step(Event::RegistrationChanged { config: None, registration: same.clone(), brokers: fenced });
     solo.fetch(3, 0, -1);
     let states = with_broker(3, |state| state.epoch = BrokerEpoch(23));
-    solo.step(Event::RegistrationChanged { registration: same, brokers: states });
+    solo.step(Event::RegistrationChanged { config: None, registration: same, brokers: states });
     assert_eq!(is_pending(&solo), None);
     let fetch = klamm_replica::FollowerFetch { broker_epoch: BrokerEpoch(23), ..solo.fetch_of(3, 0, -1) };
     let effects = solo.step(Event::FollowerFetched { ticket: FetchTicket(1), fetch });
@@ -178,7 +178,7 @@ fn a_refusal_after_a_lost_attempt_takes_a_change_to_take_back() {
     assert_eq!(solo.step(Event::Tick), [Effect::ProposeIsr(withdrawal.clone())]);
     let registration = registration(1, &[1, 2], 1, 1);
     let states = with_broker(3, |state| state.fenced = true);
-    solo.step(Event::RegistrationChanged { registration, brokers: states });
+    solo.step(Event::RegistrationChanged { config: None, registration, brokers: states });
     solo.step(accept(withdrawal.id, 1, 2, &[1, 2]));
     assert_eq!((is_pending(&solo), solo.maximal_isr()), (None, set(&[1, 2])));
 }
@@ -258,7 +258,7 @@ fn a_newer_image_settles_the_proposal_either_way() {
         let mut states = brokers();
         states.remove(&BrokerId(3));
         let registration = registration(1, isr, 1, 2);
-        solo.step(Event::RegistrationChanged { registration, brokers: states });
+        solo.step(Event::RegistrationChanged { config: None, registration, brokers: states });
         let expected = set(isr);
         assert_eq!(solo.committed_isr(), expected);
         assert_eq!(solo.step(refuse(proposed.id, IsrRefusal::InvalidUpdateVersion)), []);
@@ -276,7 +276,7 @@ fn a_smaller_committed_set_moves_the_high_watermark_at_once() {
     let mut states = brokers();
     states.remove(&BrokerId(3));
     let registration = registration(1, &[1, 2], 1, 2);
-    let effects = solo.step(Event::RegistrationChanged { registration, brokers: states });
+    let effects = solo.step(Event::RegistrationChanged { config: None, registration, brokers: states });
     assert_eq!(effects, [advances(1), acknowledged(1, 0)]);
 }
 
@@ -290,6 +290,23 @@ fn a_larger_committed_set_moves_the_high_watermark_at_once() {
     let proposed = proposal(&solo.fetch(2, 1, 1));
     assert_eq!(solo.high_watermark(), 0, "one in sync is too few");
     assert_eq!(solo.step(accept(proposed.id, 1, 2, &[1, 2])), [advances(1)]);
+}
+
+/// With too few in sync the high watermark stands still, so that who lags is never behind it.
+#[test]
+fn who_lags_does_not_come_back_before_it_has_caught_up() {
+    let mut solo = Solo::leading(&[1, 2]);
+    solo.fetch(2, 0, -1);
+    solo.append(1, 1);
+    solo.flush();
+    solo.now += 20_000;
+    let shrink = proposal(&solo.step(Event::Tick));
+    assert_eq!(members(&shrink), [(1, 11)]);
+    solo.step(accept(shrink.id, 1, 2, &[1]));
+    assert_eq!(solo.high_watermark(), 0);
+    let proposes = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::ProposeIsr(_)));
+    assert!(!proposes(&solo.fetch(2, 0, -1)), "it would have to leave at once");
+    assert_eq!(members(&proposal(&solo.fetch(2, 1, 1))), [(1, 11), (2, 12)]);
 }
 
 #[test]
@@ -366,7 +383,7 @@ fn a_fenced_member_is_proposed_to_leave() {
     let mut solo = Solo::leading(&[1, 2, 3]);
     let registration = registration(1, &[1, 2, 3], 1, 1);
     let states = with_broker(2, |state| state.fenced = true);
-    let effects = solo.step(Event::RegistrationChanged { registration, brokers: states });
+    let effects = solo.step(Event::RegistrationChanged { config: None, registration, brokers: states });
     assert_eq!(members(&proposal(&effects)), [(1, 11), (3, 13)]);
 }
 

@@ -8,7 +8,9 @@ use klamm_replica::{
     ReplicaConfig,
 };
 use klamm_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Timestamp};
-use solo::{FOREVER, Solo, acknowledged, advances, brokers, config, entry, image, log, registration, set};
+use solo::{
+    FOREVER, Solo, acknowledged, advances, brokers, config, configured, entry, image, log, registration, set,
+};
 
 fn refused(ticket: u64, refusal: AppendError) -> Vec<Effect> {
     vec![Effect::CompleteAppend { ticket: AppendTicket(ticket), outcome: Err(refusal) }]
@@ -136,8 +138,28 @@ fn too_few_left_in_sync_ends_the_wait() {
     assert_eq!(solo.high_watermark(), 0, "I1: the high watermark stands still");
     solo.step(image(registration(1, &[1, 2], 1, 3)));
     solo.append(2, 1);
-    let effects = solo.step(Event::ConfigChanged(ReplicaConfig { min_in_sync_replicas: 3, ..config() }));
+    let stricter = ReplicaConfig { min_in_sync_replicas: 3, ..config() };
+    let effects = solo.step(configured(stricter, registration(1, &[1, 2], 1, 3)));
     assert_eq!(effects, refused(2, AppendError::NotEnoughReplicasAfterAppend { in_sync: 2, required: 3 }));
+}
+
+/// A lower minimum may have come long after another was elected: what was not committed is not, for whoever is told of both
+/// at once.
+#[test]
+fn a_deposed_leader_does_not_count_by_the_minimum_of_its_successor() {
+    let mut solo = Solo::leading(&[1, 2]);
+    solo.append(1, 1);
+    solo.flush();
+    solo.step(image(registration(1, &[1], 1, 2)));
+    assert_eq!(solo.high_watermark(), 0, "too few are in sync");
+    let laxer = ReplicaConfig { min_in_sync_replicas: 1, ..config() };
+    solo.step(configured(laxer, registration(2, &[2], 2, 3)));
+    assert_eq!(solo.high_watermark(), 0, "another leads");
+    let mut solo = Solo::leading(&[1, 2]);
+    solo.append(1, 1);
+    solo.flush();
+    solo.step(image(registration(1, &[1], 1, 2)));
+    assert_eq!(solo.step(configured(laxer, registration(1, &[1], 1, 3))), [advances(1)], "it leads still");
 }
 
 #[test]
@@ -341,7 +363,7 @@ fn a_close_follower_that_may_not_join_holds_nobody_back() {
     let mut states = brokers();
     states.entry(BrokerId(3)).and_modify(|state| state.shutting_down = true);
     let registration = registration(1, &[1, 2], 1, 2);
-    solo.step(Event::RegistrationChanged { registration, brokers: states });
+    solo.step(Event::RegistrationChanged { config: None, registration, brokers: states });
     solo.fetch(3, 0, -1);
     solo.append(1, 1);
     solo.flush();
@@ -362,14 +384,18 @@ fn a_follower_that_comes_back_far_behind_holds_nobody_back() {
         let mut states = brokers();
         states.entry(BrokerId(3)).and_modify(|state| state.fenced = true);
         let without = registration(1, &[1, 2], 1, 2);
-        solo.step(Event::RegistrationChanged { registration: without.clone(), brokers: states });
+        solo.step(Event::RegistrationChanged {
+            config: None,
+            registration: without.clone(),
+            brokers: states,
+        });
         solo.now += 1_000;
         solo.append(2, 5);
         solo.flush();
         solo.fetch(2, 8, 1);
         assert_eq!(solo.high_watermark(), 8, "it is out of the set");
         solo.now += 1_000;
-        solo.step(Event::RegistrationChanged { registration: without, brokers: brokers() });
+        solo.step(Event::RegistrationChanged { config: None, registration: without, brokers: brokers() });
         solo.fetch(3, missed, if missed == 0 { -1 } else { 1 });
         solo.append(3, 1);
         solo.flush();
@@ -392,7 +418,7 @@ fn a_follower_about_to_join_is_waited_for() {
     of_four.replicas.push(BrokerId(4));
     let mut states = brokers();
     states.insert(BrokerId(4), BrokerState { epoch: BrokerEpoch(14), fenced: false, shutting_down: false });
-    solo.step(Event::RegistrationChanged { registration: of_four, brokers: states });
+    solo.step(Event::RegistrationChanged { config: None, registration: of_four, brokers: states });
     solo::proposal(&solo.fetch(3, 0, -1));
     solo.fetch(4, 0, -1);
     assert_eq!(solo.maximal_isr(), set(&[1, 2, 3]), "one change at a time");
@@ -447,7 +473,7 @@ fn a_deletion_is_answered_when_live_replicas_have_followed() {
     let mut states = brokers();
     states.entry(BrokerId(3)).and_modify(|state| state.fenced = true);
     let same = registration(1, &[1, 2], 1, 1);
-    solo.step(Event::RegistrationChanged { registration: same, brokers: states });
+    solo.step(Event::RegistrationChanged { config: None, registration: same, brokers: states });
     assert_eq!(solo.step(deletion(1, 2)), [Effect::AdvanceLogStart(Offset(2))]);
     assert_eq!(solo.epochs(), [(1, 2)]);
     let fetch = klamm_replica::FollowerFetch { log_start_offset: Offset(2), ..solo.fetch_of(2, 3, 1) };

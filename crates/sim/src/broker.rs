@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use klamm_control::{HeartbeatRequest, RecoveryVerdict, RegisterRequest};
+use klamm_control::{HeartbeatRequest, MIN_INSYNC_REPLICAS, RecoveryVerdict, RegisterRequest};
 use klamm_log::LogDir;
-use klamm_metadata::{Endpoint, IncarnationId, MetadataImage, PartitionRegistration, SecurityProtocol};
+use klamm_metadata::{
+    ConfigResource, Endpoint, IncarnationId, MetadataImage, PartitionRegistration, SecurityProtocol,
+};
 use klamm_replica::{
     BrokerState, BrokerStates, Durability, Event, LeaderRecovery, Registration, ReplicaConfig,
 };
@@ -145,19 +147,18 @@ impl Broker {
             for (partition, registration) in topic.partitions() {
                 if registration.replicas.contains(&self.id) {
                     let disk = &self.disk;
-                    let open = (disk, topic.id, who, scenario);
-                    let Some(hosted) = process.host(partition, open, now) else {
+                    let config = replica_config(image, scenario);
+                    let Some(hosted) = process.host(partition, (disk, topic.id, who, config), now) else {
                         out.push(Request::DiskFailed);
                         continue;
                     };
-                    let brokers = brokers_of(image, registration);
-                    let registration = registration_of(registration);
-                    hosted.feed(now, Event::RegistrationChanged { registration, brokers }, out);
+                    let known = (registration_of(registration), brokers_of(image, registration));
+                    hosted.on_image(now, config, known, out);
                     hosted.tell_waiting(now, out);
                 } else if let Some(mut hosted) = process.replicas.remove(&partition) {
                     let brokers = brokers_of(image, registration);
                     let registration = registration_of(registration);
-                    hosted.feed(now, Event::RegistrationChanged { registration, brokers }, out);
+                    hosted.feed(now, Event::RegistrationChanged { config: None, registration, brokers }, out);
                     // The replica was moved away: its records go, also for a later life of it.
                     if hosted.log.truncate_fully_and_start_at(Offset::ZERO, now).is_err() {
                         out.push(Request::DiskFailed);
@@ -206,7 +207,7 @@ impl Process {
     fn host(
         &mut self,
         partition: PartitionId,
-        (disk, topic, who, scenario): (&Disk, TopicId, (BrokerId, BrokerEpoch, Life), &Scenario),
+        (disk, topic, who, config): (&Disk, TopicId, (BrokerId, BrokerEpoch, Life), ReplicaConfig),
         now: Timestamp,
     ) -> Option<&mut Hosted> {
         match self.replicas.entry(partition) {
@@ -217,14 +218,24 @@ impl Process {
                 self.hosted += 1;
                 let (broker, epoch, life) = who;
                 let who = (broker, epoch, Post { life, number: self.hosted });
-                let config = ReplicaConfig {
-                    durability: Durability::Flushed,
-                    min_in_sync_replicas: usize::from(scenario.min_insync_replicas),
-                    replica_lag_time_max_ms: scenario.replica_lag_time_max_ms,
-                };
                 Some(place.insert(Hosted::new(who, partition, opened.ok()?, config)))
             }
         }
+    }
+}
+
+/// `min.insync.replicas` of the topic, if it was changed.
+pub(crate) fn topic_minimum(image: &MetadataImage) -> Option<usize> {
+    let topic = image.topics.topics().next()?;
+    image.configs.resource(&ConfigResource::Topic(topic.name.clone()))?.get(MIN_INSYNC_REPLICAS)?.parse().ok()
+}
+
+fn replica_config(image: &MetadataImage, scenario: &Scenario) -> ReplicaConfig {
+    let configured = usize::from(scenario.min_insync_replicas);
+    ReplicaConfig {
+        durability: Durability::Flushed,
+        min_in_sync_replicas: topic_minimum(image).unwrap_or(configured),
+        replica_lag_time_max_ms: scenario.replica_lag_time_max_ms,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use klamm_log::fs::{CrashPlan, FaultKind, FaultRule, LogFs as _, MemoryFs, Operation};
+use klamm_log::fs::{CrashPlan, Fate, FaultKind, FaultRule, LogFs as _, MemoryFs, Operation};
 use klamm_log::{FileCache, FlushPoint, Log, LogConfig, LogDir, LogError, OpenOptions, ProducerLimits};
 use klamm_metadata::DirectoryId;
 use klamm_types::{Offset, PartitionId, Timestamp, TopicId, TopicName, TopicPartition};
@@ -50,11 +50,13 @@ impl Disk {
     pub(crate) fn cut_power(&mut self, chance: &mut Chance) {
         self.failing = false;
         let point = self.fs.crash_point();
-        let plan = match chance.range(0, 3) {
+        let pending = point.pending().len();
+        let plan = match chance.range(0, 4) {
             0 => CrashPlan::nothing_pending(),
             1 => CrashPlan::everything_pending(),
-            2 => CrashPlan::first(chance.range(0, point.pending().len() as u64) as usize),
-            _ => CrashPlan::masked(chance.bits()),
+            2 => CrashPlan::first(chance.range(0, pending as u64) as usize),
+            3 => CrashPlan::masked(chance.bits()),
+            _ => CrashPlan::chosen((0..pending).map(|_| fate(chance)).collect(), Fate::Lost),
         };
         self.fs = point.power_cut(&plan);
     }
@@ -100,6 +102,15 @@ impl Disk {
         })?;
         assert!(report.damage.is_empty(), "recovery reports damage where nothing rotted: {report:?}");
         Ok(log)
+    }
+}
+
+/// What becomes of one operation that no barrier covers.
+fn fate(chance: &mut Chance) -> Fate {
+    match chance.range(0, 2) {
+        0 => Fate::Lost,
+        1 => Fate::Kept,
+        _ => Fate::Torn { sectors: chance.bits(), extends: chance.per_mille(500) },
     }
 }
 

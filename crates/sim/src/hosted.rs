@@ -7,9 +7,9 @@ use bytes::Bytes;
 use klamm_log::{AppendError, AppendOrigin, Duplicate, FetchIsolation, Log, LogError, ProducerError};
 use klamm_record::Batches;
 use klamm_replica::{
-    Acks, AppendRequest, AppendTicket, Effect, Effects, Event, FetchAnswer, FetchBounds, FetchId,
-    FetchRefusal, FetchTicket, FetchedRecords, FollowerFetch, IsrProposal, LogPosition, Replica,
-    ReplicaConfig,
+    Acks, AppendRequest, AppendTicket, BrokerStates, Effect, Effects, Event, FetchAnswer, FetchBounds,
+    FetchId, FetchRefusal, FetchTicket, FetchedRecords, FollowerFetch, IsrProposal, LogPosition,
+    Registration, Replica, ReplicaConfig,
 };
 use klamm_types::{BrokerEpoch, BrokerId, EpochEntry, LeaderEpoch, Offset, PartitionId, Timestamp};
 
@@ -48,6 +48,7 @@ pub(crate) struct Hosted {
     partition: PartitionId,
     pub(crate) log: Arc<Log>,
     pub(crate) replica: Replica,
+    config: ReplicaConfig,
     /// Who waits for which append.
     appends: BTreeMap<AppendTicket, (usize, u64)>,
     appending: Vec<u8>,
@@ -79,6 +80,7 @@ impl Hosted {
             partition,
             log,
             replica,
+            config,
             appends: BTreeMap::new(),
             appending: Vec::new(),
             arriving: Bytes::new(),
@@ -87,6 +89,19 @@ impl Hosted {
             wakes_at: None,
             ticked_at: Timestamp(0),
         }
+    }
+
+    /// Takes note of what the metadata says.
+    pub(crate) fn on_image(
+        &mut self,
+        now: Timestamp,
+        config: ReplicaConfig,
+        (registration, brokers): (Registration, BrokerStates),
+        out: &mut Vec<Request>,
+    ) {
+        let config = (self.config != config).then_some(config);
+        self.config = config.unwrap_or(self.config);
+        self.feed(now, Event::RegistrationChanged { config, registration, brokers }, out);
     }
 
     /// Gives the replica an event, and carries out what follows.

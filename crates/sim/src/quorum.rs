@@ -2,9 +2,10 @@
 //! it runs; here an entry is committed some time after it was appended, and a failover loses a suffix of what was not.
 
 use klamm_control::{
-    AlterPartitionRequest, BrokerStanding, ClusterControl, ConfigRefusal, ConfigSchema, ControlConfig,
-    ControlResult, Evidence, FeatureControl, HeartbeatRequest, IsrAnswer, IsrRefusal, LeaderBalancer,
-    Liveness, NewTopic, Reassignment, RegisterRequest, ReplicationControl, Suspicion, check_image,
+    AlterPartitionRequest, AlterResource, BrokerStanding, ClusterControl, ConfigOperation, ConfigRefusal,
+    ConfigSchema, ConfigurationControl, ControlConfig, ControlResult, ElectionKind, Evidence, FeatureControl,
+    HeartbeatRequest, IsrAnswer, IsrRefusal, LeaderBalancer, Liveness, MIN_INSYNC_REPLICAS, NewTopic,
+    Reassignment, RegisterRequest, ReplicationControl, Suspicion, check_image,
 };
 use klamm_metadata::{ConfigResource, MetadataDelta, MetadataImage, MetadataProvenance, MetadataRecord};
 use klamm_replica as replica;
@@ -93,6 +94,18 @@ impl Quorum {
     /// The image after `entries` entries.
     pub(crate) fn image(&self, entries: usize) -> MetadataImage {
         entries.checked_sub(1).and_then(|last| self.images.get(last)).cloned().unwrap_or_default()
+    }
+
+    /// What an entry changed of the partitions, and the settings after it, for the trace.
+    pub(crate) fn tell(&self, entry: usize) -> String {
+        let (before, after) = (self.image(entry), self.image(entry + 1));
+        let changed = after.topics.partitions().filter(|(topic, id, partition)| {
+            before.topics.partition(topic.id, *id).is_none_or(|old| old != *partition)
+        });
+        let partitions: Vec<_> = changed.map(|(_, id, partition)| (id, partition.clone())).collect();
+        let minimum =
+            after.configs.resource(&ConfigResource::Topic(TopicName::new(TOPIC).expect("a legal name")));
+        format!("entry {entry}: {partitions:?}, settings {minimum:?}")
     }
 
     pub(crate) fn committed(&self) -> usize {
@@ -249,15 +262,38 @@ impl Quorum {
         self.append(result).iter().all(Result::is_ok)
     }
 
-    /// Asks for other replicas of a partition; refusals change nothing.
-    pub(crate) fn reassign(&mut self, partition: PartitionId, replicas: Vec<BrokerId>) {
+    /// Asks for other replicas of a partition, or calls off what is under way; refusals change nothing.
+    pub(crate) fn reassign(&mut self, partition: PartitionId, replicas: Option<Vec<BrokerId>>) {
         let image = self.latest();
-        let topic = TopicName::new(TOPIC).expect("a legal name");
-        let partition = TopicPartition::new(topic, partition);
-        let wanted = [Reassignment { partition, replicas: Some(replicas) }];
+        let wanted = [Reassignment { partition: partition_of(partition), replicas }];
         let result = ReplicationControl::new(&image, &self.config).alter_reassignments(&wanted, false);
         self.append(result);
     }
+
+    /// Has the first replica of a partition lead, if it is in sync.
+    pub(crate) fn elect_preferred(&mut self, partition: PartitionId) {
+        let image = self.latest();
+        let control = ReplicationControl::new(&image, &self.config);
+        let result = control.elect_leaders(ElectionKind::Preferred, &[partition_of(partition)]);
+        self.append(result);
+    }
+
+    /// Changes `min.insync.replicas` of the topic.
+    pub(crate) fn set_minimum(&mut self, minimum: u64) {
+        let image = self.latest();
+        let control = ReplicationControl::new(&image, &self.config);
+        let wanted = AlterResource {
+            resource: ConfigResource::Topic(TopicName::new(TOPIC).expect("a legal name")),
+            operations: vec![(MIN_INSYNC_REPLICAS.to_owned(), ConfigOperation::Set(minimum.to_string()))],
+            replace_all: false,
+        };
+        let result = ConfigurationControl::new(control, &AnySetting).alter_configs(&[wanted]);
+        self.append(result);
+    }
+}
+
+fn partition_of(partition: PartitionId) -> TopicPartition {
+    TopicPartition::new(TopicName::new(TOPIC).expect("a legal name"), partition)
 }
 
 /// What the broker makes of an answer of the controller.

@@ -42,6 +42,8 @@ pub(crate) struct FaultWeights {
     pub(crate) controller_failover: u32,
     pub(crate) disk_failure: u32,
     pub(crate) reassign: u32,
+    pub(crate) elect: u32,
+    pub(crate) set_minimum: u32,
 }
 
 impl Scenario {
@@ -85,11 +87,13 @@ impl FaultWeights {
             controller_failover: weight(500),
             disk_failure: weight(200),
             reassign: weight(300),
+            elect: weight(200),
+            set_minimum: weight(150),
         }
     }
 
     /// The weights with the faults that they belong to.
-    pub(crate) fn table(self) -> [(Fault, u32); 11] {
+    pub(crate) fn table(self) -> [(Fault, u32); 13] {
         [
             (Fault::Kill, self.kill),
             (Fault::PowerCut, self.power_cut),
@@ -102,6 +106,8 @@ impl FaultWeights {
             (Fault::ControllerFailover, self.controller_failover),
             (Fault::DiskFailure, self.disk_failure),
             (Fault::Reassign, self.reassign),
+            (Fault::Elect, self.elect),
+            (Fault::SetMinimum, self.set_minimum),
         ]
     }
 }
@@ -129,8 +135,12 @@ pub(crate) enum Fault {
     ControllerFailover,
     /// A broker's disk begins to fail; the broker is restarted with it mended after a while.
     DiskFailure,
-    /// An administrator moves a partition to other brokers.
+    /// An administrator moves a partition to other brokers, or calls a move off.
     Reassign,
+    /// An administrator has the first replica of a partition lead.
+    Elect,
+    /// An administrator changes `min.insync.replicas`.
+    SetMinimum,
 }
 
 impl Fault {

@@ -238,6 +238,7 @@ impl World {
         }
         let committed = self.quorum.committed();
         if committed > before {
+            (before..committed).for_each(|entry| self.note(|world| world.quorum.tell(entry)));
             for id in (1..=self.scenario.brokers).map(BrokerId) {
                 self.send(Address::Quorum, Address::Broker(id), Message::Feed { committed });
             }

@@ -74,10 +74,7 @@ impl PartitionHandle {
             if let Some(event) = next.take() {
                 let may_change_role = matches!(
                     event,
-                    Event::RegistrationChanged { .. }
-                        | Event::ConfigChanged(_)
-                        | Event::IsrProposalAnswered { .. }
-                        | Event::LogFailed
+                    Event::RegistrationChanged { .. } | Event::IsrProposalAnswered { .. } | Event::LogFailed
                 );
                 state.replica.step(now, event, &mut state.effects);
                 queue.extend(state.effects.drain());

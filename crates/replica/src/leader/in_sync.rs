@@ -22,14 +22,22 @@ impl Leader {
             .is_some_and(|state| !state.fenced && !state.shutting_down && same_incarnation(state.epoch))
     }
 
-    fn wants_to_join(&self, broker: BrokerId, progress: &FollowerProgress, partition: &Partition) -> bool {
+    fn wants_to_join(
+        &self,
+        broker: BrokerId,
+        progress: &FollowerProgress,
+        partition: &Partition,
+        now: Timestamp,
+    ) -> bool {
         // KAFKA-7128: a new leader's high watermark may be behind the truth, the start of its epoch is not.
         let mut needed = partition.log.high_watermark;
         if cfg!(not(mutant = "B05")) {
             needed = needed.max(self.epoch_start_offset);
         }
+        // With too few in sync the high watermark stands still: who has fallen behind it since would join and leave by turns.
         Self::may_join(broker, progress, partition)
             && progress.fetched().is_some_and(|fetched| fetched.end_offset >= needed)
+            && !self.has_to_leave(broker, partition, now)
     }
 
     fn has_to_leave(&self, broker: BrokerId, partition: &Partition, now: Timestamp) -> bool {
@@ -56,7 +64,7 @@ impl Leader {
         }
         let committed = self.isr.committed();
         let joins = |(broker, progress): &(&BrokerId, &FollowerProgress)| {
-            !committed.contains(broker) && self.wants_to_join(**broker, progress, partition)
+            !committed.contains(broker) && self.wants_to_join(**broker, progress, partition, step.now)
         };
         let joining: Vec<BrokerId> = self.followers.iter().filter(joins).map(|(broker, _)| *broker).collect();
         if !joining.is_empty() {

@@ -204,7 +204,7 @@ impl Cluster {
         node.applied = if newest { images } else { (node.applied + 1).min(images) };
         let image = &self.controller.images[self.nodes[&id].applied - 1];
         let (registration, brokers) = image.as_ref().clone();
-        self.feed(id, Event::RegistrationChanged { registration, brokers });
+        self.feed(id, Event::RegistrationChanged { config: None, registration, brokers });
     }
 
     /// A number that is equal for states from which the same may happen.

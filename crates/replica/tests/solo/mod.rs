@@ -58,7 +58,12 @@ pub(crate) fn brokers() -> BrokerStates {
 }
 
 pub(crate) fn image(registration: Registration) -> Event {
-    Event::RegistrationChanged { registration, brokers: brokers() }
+    Event::RegistrationChanged { config: None, registration, brokers: brokers() }
+}
+
+/// An image with other settings.
+pub(crate) fn configured(config: ReplicaConfig, registration: Registration) -> Event {
+    Event::RegistrationChanged { config: Some(config), registration, brokers: brokers() }
 }
 
 pub(crate) fn entry(epoch: i32, start_offset: i64) -> EpochEntry {

@@ -4,6 +4,7 @@ use klamm_log::fs::Operation;
 use klamm_types::{BrokerId, PartitionId};
 
 use super::{Happening, World};
+use crate::broker::topic_minimum;
 use crate::disk::Disk;
 use crate::message::Address;
 use crate::scenario::{Fault, Scenario};
@@ -45,6 +46,14 @@ impl World {
             Fault::ControllerFailover => self.fail_over(),
             Fault::DiskFailure => self.fail_disk(id),
             Fault::Reassign => self.reassign(),
+            Fault::Elect => {
+                let partition = self.any_partition();
+                self.decide(|quorum| quorum.elect_preferred(partition));
+            }
+            Fault::SetMinimum => {
+                let minimum = self.chance.range(1, 2);
+                self.decide(|quorum| quorum.set_minimum(minimum));
+            }
         }
     }
 
@@ -108,7 +117,9 @@ impl World {
     /// wrong at the time.
     fn wipe(&mut self, id: BrokerId) {
         let Scenario { replication_factor, min_insync_replicas, .. } = self.scenario;
-        let redundant = replication_factor > 2 && min_insync_replicas > 1;
+        let minimum =
+            topic_minimum(&self.quorum.latest()).unwrap_or_else(|| usize::from(min_insync_replicas));
+        let redundant = replication_factor > 2 && minimum > 1;
         if !redundant || !self.is_whole_in_metadata() || self.network.is_cut(self.scheduler.now_us()) {
             return;
         }
@@ -159,13 +170,21 @@ impl World {
         }
     }
 
+    fn any_partition(&mut self) -> PartitionId {
+        PartitionId(self.chance.range(0, self.scenario.partitions as u64 - 1) as i32)
+    }
+
     fn reassign(&mut self) {
-        let partition = PartitionId(self.chance.range(0, self.scenario.partitions as u64 - 1) as i32);
+        let partition = self.any_partition();
+        if self.chance.per_mille(300) {
+            self.decide(|quorum| quorum.reassign(partition, None));
+            return;
+        }
         let mut brokers: Vec<_> = (1..=self.scenario.brokers).map(BrokerId).collect();
         for last in (1..brokers.len()).rev() {
             brokers.swap(last, self.chance.range(0, last as u64) as usize);
         }
         brokers.truncate(usize::try_from(self.scenario.replication_factor).unwrap_or(1));
-        self.decide(|quorum| quorum.reassign(partition, brokers));
+        self.decide(|quorum| quorum.reassign(partition, Some(brokers)));
     }
 }
