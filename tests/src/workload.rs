@@ -274,7 +274,10 @@ pub async fn read_all(
 fn number_of(record: &ConsumedRecord) -> u64 {
     let value = record.value.as_deref().unwrap_or_default();
     // Not a number of ours: more than was ever sent.
-    value.first_chunk().map_or(u64::MAX, |number| u64::from_be_bytes(*number))
+    match value.split_first_chunk() {
+        Some((number, padding)) if padding.iter().all(|byte| *byte == 0) => u64::from_be_bytes(*number),
+        _ => u64::MAX,
+    }
 }
 
 #[cfg(test)]

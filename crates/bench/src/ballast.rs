@@ -16,11 +16,12 @@ use crate::machine;
 const FREE_KIB: u64 = 256 << 10;
 /// How much is read at a time.
 const READ_LEN: usize = 4 << 20;
+/// So many reads are made before the free memory is looked at again.
+const STRIDE: usize = 32;
 
 /// A file without blocks, as long as there is memory, whose pages fill what is free.
 pub(crate) struct Ballast {
     file: File,
-    len: u64,
     /// What was read last ends here.
     end: u64,
 }
@@ -30,19 +31,21 @@ impl Ballast {
         let file = tempfile::tempfile_in(directory).context("make the file that fills the memory")?;
         let len = machine::meminfo_kib("MemTotal")? << 10;
         file.set_len(len).context("make the file that fills the memory")?;
-        Ok(Self { file, len, end: 0 })
+        Ok(Self { file, end: 0 })
     }
 
-    /// Reads until hardly any memory is free, or all of the file.
+    /// Reads until hardly any memory is free, or no less than before: then others than this file would have to make room.
     pub(crate) fn fill(&mut self) -> anyhow::Result<()> {
         let mut block = vec![0; READ_LEN];
-        let mut left = self.len;
-        while left > 0 && machine::meminfo_kib("MemFree")? > FREE_KIB {
-            let read = self.file.read_at(&mut block, self.end).context("fill the memory")?;
-            self.end += read as u64;
-            left = left.saturating_sub(read.max(1) as u64);
-            if read == 0 {
-                self.end = 0;
+        let mut free = machine::meminfo_kib("MemFree")?;
+        while free > FREE_KIB {
+            for _ in 0..STRIDE {
+                let read = self.file.read_at(&mut block, self.end).context("fill the memory")?;
+                self.end = if read == 0 { 0 } else { self.end + read as u64 };
+            }
+            let before = std::mem::replace(&mut free, machine::meminfo_kib("MemFree")?);
+            if free >= before {
+                break;
             }
         }
         Ok(())

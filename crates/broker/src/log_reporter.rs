@@ -1,12 +1,14 @@
 //! Tells the controller how far this broker's logs reach of partitions that lost all their complete replicas, so that the
 //! longest log can lead (KIP-966).
 //!
-//! Told again at every look for as long as nobody leads: the controller that was told before may be gone, and so may the
+//! Told again every few seconds for as long as nobody leads: the controller that was told before may be gone, and so may the
 //! registration of another broker that has to be heard.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm_types::BrokerEpoch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::ReplicaManager;
@@ -14,6 +16,8 @@ use crate::controller_client::ControllerClient;
 
 /// The most logs in one report.
 const LOGS_MAX: usize = 10_000;
+/// How long what was said holds.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// How long a report may wait for a controller and its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -35,17 +39,20 @@ impl LogReporter {
     }
 
     async fn report(&self) {
-        let mut known = 0;
+        let (mut said, mut said_at) = ((BrokerEpoch::NONE, Vec::new()), Instant::now());
         loop {
             self.replicas.leaderless_news().await;
-            let (image, epoch) = (self.replicas.image(), self.replicas.broker_epoch());
-            let lost = self.replicas.lost_logs(&image);
-            if lost.len() != known {
-                known = lost.len();
-                info!(partitions = known, "partitions here wait for their longest log to be found");
+            let image = self.replicas.image();
+            let now = (self.replicas.broker_epoch(), self.replicas.lost_logs(&image));
+            if now == said && said_at.elapsed() < SAY_AGAIN {
+                continue;
             }
-            for logs in lost.chunks(LOGS_MAX) {
-                if let Err(error) = self.client.report_logs(epoch, logs.to_vec(), REQUEST_TIMEOUT).await {
+            if now.1.len() != said.1.len() {
+                info!(partitions = now.1.len(), "partitions here wait for their longest log to be found");
+            }
+            (said, said_at) = (now, Instant::now());
+            for logs in said.1.chunks(LOGS_MAX) {
+                if let Err(error) = self.client.report_logs(said.0, logs.to_vec(), REQUEST_TIMEOUT).await {
                     warn!(%error, "the controller has not heard how far logs reach that nobody can lead");
                     break;
                 }

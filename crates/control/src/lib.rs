@@ -62,7 +62,7 @@ pub use placement::{Placement, PlacementError, ReplicaPlacer, UsableBroker};
 pub use producer_id_control::{PRODUCER_ID_BLOCK, ProducerIdBlock, ProducerIdControl, ProducerIdError};
 pub use randomness::{Randomness, SplitMix64};
 pub use reassignment::{Reassignment, ReassignmentError};
-pub use recovery::{LogReport, LogReports, LostLogs, Recovered};
+pub use recovery::{LogReport, LogReports, LostLog, LostLogs, Recovered};
 pub use refusal::{Refusal, Refused};
 pub use replication_control::ReplicationControl;
 pub use result::{ControlResult, ENTRY_RECORDS_MAX};

@@ -121,8 +121,12 @@ impl ReplicationControl<'_> {
     ) -> Option<MetadataRecord> {
         match located.registration.leader? {
             leader if leader == broker => self.handed_over(located, broker, newcomers),
-            // It holds all that is committed, and whoever waits for `acks=all` would wait for its room.
-            _ if located.registration.isr.contains(&broker) => {
+            // Whoever waits for `acks=all` would wait for its room. With fewer than the minimum nobody could write at all, the
+            // high watermark would stand still, and the replica, which has all before it, would be back at once.
+            _ if located.registration.isr.contains(&broker)
+                && located.registration.isr.len()
+                    > located.registration.effective_min_isr(located.min_isr) =>
+            {
                 self.without_member(located, broker, false, newcomers)
             }
             _ => None,

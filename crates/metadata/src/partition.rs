@@ -141,6 +141,12 @@ impl PartitionRegistration {
         !self.adding.is_empty() || !self.removing.is_empty()
     }
 
+    /// Whether nobody leads, and nobody is known to have everything (KIP-966).
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.leader.is_none() && self.isr.is_empty() && self.elr.is_empty()
+    }
+
     /// The replicas once the reassignment under way is complete, in order.
     #[must_use]
     pub fn target_replicas(&self) -> Vec<BrokerId> {

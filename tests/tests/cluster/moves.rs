@@ -28,14 +28,15 @@ fn brokers(ids: &[u16]) -> Vec<BrokerId> {
     ids.iter().copied().map(broker).collect()
 }
 
-/// Looks at the partition all the time, and fails if it ever has fewer than three replicas.
+/// Looks at the partition all the time, and fails if it ever has fewer than three replicas, or, while nobody dies, nobody
+/// who leads.
 struct Watcher {
     stop: watch::Sender<bool>,
     looks: JoinHandle<usize>,
 }
 
 impl Watcher {
-    fn start(cluster: &Cluster) -> Self {
+    fn start(cluster: &Cluster, is_always_led: bool) -> Self {
         let admin = cluster.admin();
         let (stop, stopped) = watch::channel(false);
         let looks = tokio::spawn(async move {
@@ -44,6 +45,7 @@ impl Watcher {
                 // A node may have been killed under it.
                 if let Ok(partition) = look(&admin).await {
                     assert!(partition.replicas.len() >= 3, "{partition:?}");
+                    assert!(!is_always_led || partition.leader.is_some(), "{partition:?}");
                     looks += 1;
                 }
                 sleep(LOOK).await;
@@ -59,9 +61,17 @@ impl Watcher {
     }
 }
 
+/// The partition as one broker shows it at this moment, led or not.
 async fn look(admin: &Admin) -> Result<PartitionView, String> {
-    let topic = admin.wait_for_leaders(TOPIC).await.map_err(|error| error.to_string())?;
-    topic.partitions.first().cloned().ok_or_else(|| format!("{topic:?}"))
+    let topics = admin.describe_topics(&[TOPIC.to_owned()]).await.map_err(|error| error.to_string())?;
+    let (_, topic) = topics.into_iter().next().ok_or("no answer")?;
+    let topic = topic.map_err(|error| error.to_string())?;
+    topic
+        .partitions
+        .into_iter()
+        .next()
+        .map(|partition| partition.view)
+        .ok_or_else(|| "no partition".to_owned())
 }
 
 /// The moves of one partition.
@@ -131,7 +141,7 @@ async fn kill_and_restart(cluster: &mut Cluster, id: u16) -> Result<(), HarnessE
     cluster.node(id).kill()?;
     wait_for("others lead", 30 * SECOND, async || {
         let partition = look(&cluster.admin()).await?;
-        let is_replaced = partition.leader != Some(broker(id));
+        let is_replaced = partition.leader.is_some_and(|leader| leader != broker(id));
         if is_replaced { Ok(()) } else { Err(format!("{partition:?}")) }
     })
     .await?;
@@ -154,14 +164,15 @@ async fn until_gone(cluster: &Cluster, id: u16) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_move_under_load_while_nodes_die() {
-    let spec = ClusterSpec { nodes: 4, ..three() };
+    // Leaderships move when the test says so.
+    let spec = ClusterSpec { nodes: 4, ..three() }.with("auto.leader.rebalance.enable", "false");
     let mut cluster = Cluster::start(&spec).await.unwrap();
     let moves = Moves::of_new_topic(&cluster).await;
     let client = cluster.client();
     let at = [moves.at.clone()];
     let (options, pause) = (ProducerOptions::default(), Duration::from_millis(2));
     let writers = Writers::with_values_of(VALUE_LEN, &client, &options, &at, pause);
-    let watcher = Watcher::start(&cluster);
+    let watcher = Watcher::start(&cluster, false);
 
     until_written(&client, &at, ENOUGH).await;
 
@@ -191,8 +202,10 @@ async fn replicas_move_under_load_while_nodes_die() {
     let leader = look(&moves.admin).await.unwrap().leader.unwrap();
     let stay: Vec<u16> = [4, 2, 3].into_iter().filter(|id| broker(*id) != leader).collect();
     let wanted = [&[1], &stay[..]].concat();
+    let led = Watcher::start(&cluster, true);
     moves.start(Some(&wanted)).await;
     moves.until(&wanted).await;
+    led.stop().await;
 
     watcher.stop().await;
     let ledger = writers.stop().await;

@@ -100,13 +100,12 @@ impl ReplicaManager {
         let lost = hosted.iter().filter_map(|(&(topic, partition), replica)| {
             let Hosted::Online(handle) = replica else { return None };
             let known = image.topics.partition(topic, partition)?;
-            let nobody = known.leader.is_none() && known.isr.is_empty() && known.elr.is_empty();
             // Until it knows that nobody leads, the log may still grow.
-            let is_still =
-                nobody && handle.role().leader_epoch == known.leader_epoch && !replica.is_offline();
-            is_still.then(|| pb::LostLog {
+            let knows = handle.role().leader_epoch == known.leader_epoch;
+            (known.is_lost() && knows && !replica.is_offline()).then(|| pb::LostLog {
                 topic_id: Bytes::copy_from_slice(&topic.0),
                 partition_id: partition.0,
+                leader_epoch: known.leader_epoch.0,
                 last_epoch: handle.log().latest_epoch().unwrap_or(LeaderEpoch::NONE).0,
                 log_end_offset: handle.log().log_end_offset().0,
             })

@@ -98,7 +98,9 @@ fn lost() -> Cluster {
 
 fn report(cluster: &Cluster, id: i32, epoch: i32, end: i64) -> (BrokerId, LogReport) {
     let broker_epoch = cluster.epoch(id);
-    (b(id), LogReport { broker_epoch, last_epoch: LeaderEpoch(epoch), log_end_offset: Offset(end) })
+    let leader_epoch = cluster.partition("t", 0).leader_epoch;
+    let (last_epoch, log_end_offset) = (LeaderEpoch(epoch), Offset(end));
+    (b(id), LogReport { leader_epoch, broker_epoch, last_epoch, log_end_offset })
 }
 
 #[test]
@@ -115,7 +117,7 @@ fn the_longest_log_that_is_left_leads() {
             .zip(ends)
             .map(|(id, (epoch, end))| report(&cluster, id, epoch, end))
             .collect::<BTreeMap<_, _>>();
-        let result = cluster.replication().recover_partition(&topic_partition("t", 0), &reports);
+        let result = cluster.replication().recover_partition(&topic_partition("t", 0), &reports, false);
         assert_eq!(cluster.commit(result.expect("all have reported")), b(leader));
         let partition = cluster.partition("t", 0);
         assert_eq!(state(&partition), (Some(leader), vec![leader], vec![], vec![]));
@@ -132,7 +134,7 @@ fn a_dead_last_known_replica_is_not_elected() {
     let recover = |cluster: &Cluster, reports| {
         cluster
             .replication()
-            .recover_partition(&topic_partition("t", 0), reports)
+            .recover_partition(&topic_partition("t", 0), reports, false)
             .expect_err("nothing to elect")
     };
     assert_eq!(recover(&cluster, &reports), ElectionError::EligibleNotAvailable);
@@ -150,44 +152,78 @@ fn a_dead_last_known_replica_is_not_elected() {
     );
 }
 
+/// What brokers say of partition 0 of the topic `t`.
+struct Reports(LogReports);
+
+impl Reports {
+    fn tell(&mut self, cluster: &mut Cluster, id: i32, end: i64) -> Result<Vec<Recovered>, LifecycleError> {
+        let (epoch, leader_epoch) = (cluster.epoch(id), cluster.partition("t", 0).leader_epoch);
+        self.tell_in(cluster, id, (epoch, leader_epoch), end)
+    }
+
+    fn tell_in(
+        &mut self,
+        cluster: &mut Cluster,
+        id: i32,
+        (epoch, leader_epoch): (BrokerEpoch, LeaderEpoch),
+        end: i64,
+    ) -> Result<Vec<Recovered>, LifecycleError> {
+        let topic = cluster.image.topics.topic_by_name(&name("t")).expect("it exists").id;
+        let (last_epoch, log_end_offset) = (LeaderEpoch(0), Offset(end));
+        let log = LostLog { topic, partition: PartitionId(0), leader_epoch, last_epoch, log_end_offset };
+        let unknown = LostLog { partition: PartitionId(9), ..log };
+        let told = LostLogs { broker: b(id), epoch, logs: vec![unknown, log] };
+        let result = cluster.replication().logs_reported(&mut self.0, &told, cluster.now)?;
+        Ok(cluster.commit(result))
+    }
+}
+
+fn recovered(leader: i32, end: i64) -> Vec<Recovered> {
+    vec![Recovered { partition: topic_partition("t", 0), leader: b(leader), log_end_offset: Offset(end) }]
+}
+
 #[test]
 fn a_lost_partition_is_recovered_once_all_have_told_of_their_logs() {
-    let mut cluster = lost();
-    let (topic, partition) = {
-        let image = &cluster.image;
-        (image.topics.topic_by_name(&name("t")).expect("it exists").id, PartitionId(0))
-    };
-    let mut reports = LogReports::default();
-    let mut tell = |cluster: &mut Cluster, id: i32, broker_epoch, end: i64| {
-        let logs = vec![
-            (topic, partition, LeaderEpoch(1), Offset(end)),
-            (topic, PartitionId(9), LeaderEpoch(1), Offset(1)),
-        ];
-        let told = LostLogs { broker: b(id), epoch: broker_epoch, logs };
-        let result = cluster.replication().logs_reported(&mut reports, &told)?;
-        Ok::<_, LifecycleError>(cluster.commit(result))
-    };
-    let epoch = |cluster: &Cluster, id| cluster.epoch(id);
-    let first = epoch(&cluster, 1);
-    assert_eq!(tell(&mut cluster, 1, first, 50), Ok(vec![]));
-    let of_two = epoch(&cluster, 2);
-    assert!(matches!(
-        tell(&mut cluster, 2, BrokerEpoch(of_two.0 - 1), 60),
-        Err(LifecycleError::StaleEpoch { .. })
-    ));
-    assert_eq!(tell(&mut cluster, 2, of_two, 60), Ok(vec![]), "3 is there, too");
+    let (mut cluster, mut reports) = (lost(), Reports(LogReports::default()));
+    assert_eq!(reports.tell(&mut cluster, 1, 50), Ok(vec![]));
+    let stale = (BrokerEpoch(cluster.epoch(2).0 - 1), cluster.partition("t", 0).leader_epoch);
+    let refused = reports.tell_in(&mut cluster, 2, stale, 60);
+    assert!(matches!(refused, Err(LifecycleError::StaleEpoch { .. })), "{refused:?}");
+    assert_eq!(reports.tell(&mut cluster, 2, 60), Ok(vec![]), "3 is there, too");
     // What 1 said before it registered anew is void.
     cluster.restart(1, RecoveryVerdict::Clean);
-    let of_three = epoch(&cluster, 3);
-    assert_eq!(tell(&mut cluster, 3, of_three, 55), Ok(vec![]));
-    let again = epoch(&cluster, 1);
-    let recovered =
-        Recovered { partition: topic_partition("t", 0), leader: b(2), log_end_offset: Offset(60) };
-    assert_eq!(tell(&mut cluster, 1, again, 50), Ok(vec![recovered]));
-    assert_eq!(state(&cluster.partition("t", 0)), (Some(2), vec![2], vec![], vec![]));
+    assert_eq!(reports.tell(&mut cluster, 3, 55), Ok(vec![]));
+    assert_eq!(reports.tell(&mut cluster, 1, 50), Ok(recovered(2, 60)));
     let after = cluster.partition("t", 0);
-    assert_eq!(tell(&mut cluster, 3, of_three, 99), Ok(vec![]), "it is not lost any more");
+    assert_eq!(state(&after), (Some(2), vec![2], vec![], vec![]));
+    assert_eq!(reports.tell(&mut cluster, 3, 99), Ok(vec![]), "it is not lost any more");
     assert_eq!(cluster.partition("t", 0), after);
+    // Lost once more: what was said then, of logs that have grown since, says nothing now.
+    let before = after.leader_epoch;
+    cluster.restart(2, RecoveryVerdict::Lossy);
+    assert_eq!(state(&cluster.partition("t", 0)), (None, vec![], vec![], vec![2]));
+    let epoch = cluster.epoch(1);
+    assert_eq!(reports.tell_in(&mut cluster, 1, (epoch, before), 999), Ok(vec![]));
+    assert_eq!(reports.tell(&mut cluster, 2, 0), Ok(vec![]));
+    assert_eq!(reports.tell(&mut cluster, 3, 70), Ok(vec![]));
+    assert_eq!(reports.tell(&mut cluster, 1, 60), Ok(recovered(3, 70)));
+}
+
+#[test]
+fn a_replica_that_may_be_starting_is_waited_for_but_not_for_ever() {
+    for comes_back in [true, false] {
+        let (mut cluster, mut reports) = (lost(), Reports(LogReports::default()));
+        cluster.die(3);
+        assert_eq!(reports.tell(&mut cluster, 1, 0), Ok(vec![]));
+        assert_eq!(reports.tell(&mut cluster, 2, 0), Ok(vec![]), "3 may have more");
+        if comes_back {
+            cluster.restart(3, RecoveryVerdict::CrashedDurable);
+            assert_eq!(reports.tell(&mut cluster, 3, 40), Ok(recovered(3, 40)));
+        } else {
+            cluster.now = cluster.now.plus_millis(30_000);
+            assert_eq!(reports.tell(&mut cluster, 2, 0), Ok(recovered(1, 0)));
+        }
+    }
 }
 
 #[test]
@@ -197,7 +233,7 @@ fn a_partition_with_complete_replicas_is_not_recovered() {
     let recover = |cluster: &Cluster| {
         cluster
             .replication()
-            .recover_partition(&topic_partition("t", 0), &BTreeMap::new())
+            .recover_partition(&topic_partition("t", 0), &BTreeMap::new(), false)
             .expect_err("not lost")
     };
     assert_eq!(recover(&cluster), ElectionError::NotLost);

@@ -282,14 +282,17 @@ impl History {
     }
 
     fn recover(&mut self, topic: usize, partition: i32, ends: [i64; 5]) {
+        let wanted = topic_partition(TOPICS[topic], partition);
+        let known = self.cluster.image.topics.topic_by_name(&wanted.topic);
+        let known = known.and_then(|known| known.partition(wanted.partition));
+        let leader_epoch = known.map_or(LeaderEpoch::NONE, |known| known.leader_epoch);
         let reports = self.cluster.image.cluster.brokers().map(|broker| {
             let end = ends[broker.id.0 as usize % ends.len()];
             let (last_epoch, log_end_offset) = (LeaderEpoch(0), Offset(end));
-            (broker.id, LogReport { broker_epoch: broker.epoch, last_epoch, log_end_offset })
+            (broker.id, LogReport { leader_epoch, broker_epoch: broker.epoch, last_epoch, log_end_offset })
         });
         let reports = reports.collect();
-        let wanted = topic_partition(TOPICS[topic], partition);
-        if let Ok(result) = self.cluster.replication().recover_partition(&wanted, &reports) {
+        if let Ok(result) = self.cluster.replication().recover_partition(&wanted, &reports, false) {
             let leader = self.cluster.commit(result);
             assert!(self.cluster.image.cluster.is_active(leader));
         }

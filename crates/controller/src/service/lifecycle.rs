@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures_util::Stream;
 use klamm_control::{
-    BrokerStanding, ClusterControl, ControlResult, Evidence, HeartbeatRequest, LifecycleError, LostLogs,
-    OfflineReplica, OfflineReport, Recovered, RecoveryVerdict, RegisterRequest, ReplicationControl,
+    BrokerStanding, ClusterControl, ControlResult, Evidence, HeartbeatRequest, LifecycleError, LostLog,
+    LostLogs, OfflineReplica, OfflineReport, Recovered, RecoveryVerdict, RegisterRequest, ReplicationControl,
 };
 use klamm_metadata::{DirectoryId, IncarnationId, RecordError, endpoint_from_pb, feature_from_pb};
 use klamm_pb::controller::v1 as pb;
@@ -144,7 +144,8 @@ impl BrokerLifecycle for LifecycleService {
         let broker = self.parts.identity.admit(message.caller.as_ref())?;
         let told = lost_logs_from_pb(broker, message)?;
         let decided = self.parts.handle.lifecycle(move |desk| {
-            outcome(ReplicationControl::new(desk.image, desk.config).logs_reported(desk.log_reports, &told))
+            let control = ReplicationControl::new(desk.image, desk.config);
+            outcome(control.logs_reported(desk.log_reports, &told, desk.now))
         });
         let result = match decided.await? {
             (offset, Ok(recovered)) => {
@@ -323,11 +324,13 @@ fn lost_logs_from_pb(broker: BrokerId, message: pb::ReportLogsRequest) -> Result
         return Err(Status::invalid_argument("too many logs"));
     }
     let log = |log: pb::LostLog| -> Result<_, Status> {
-        let topic = TopicId(identity("topic_id", &log.topic_id)?);
-        if log.log_end_offset < 0 {
-            return Err(Status::invalid_argument("a log ends before it starts"));
-        }
-        Ok((topic, PartitionId(log.partition_id), LeaderEpoch(log.last_epoch), Offset(log.log_end_offset)))
+        Ok(LostLog {
+            topic: TopicId(identity("topic_id", &log.topic_id)?),
+            partition: PartitionId(log.partition_id),
+            leader_epoch: LeaderEpoch(log.leader_epoch),
+            last_epoch: LeaderEpoch(log.last_epoch),
+            log_end_offset: Offset(log.log_end_offset),
+        })
     };
     let logs = message.logs.into_iter().map(log).collect::<Result<_, _>>()?;
     Ok(LostLogs { broker, epoch: BrokerEpoch(message.broker_epoch), logs })
