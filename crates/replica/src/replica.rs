@@ -198,6 +198,10 @@ impl Replica {
             Event::RegistrationChanged { config, registration, brokers } => {
                 if let Some(config) = config {
                     self.adopt_config(config, step);
+                    // B48: they count for the registration before, too.
+                    if cfg!(mutant = "B48") {
+                        self.on_brokers_changed(step);
+                    }
                 }
                 self.on_registration_changed(registration, brokers, step);
             }

@@ -56,7 +56,7 @@ const fn quorum(id: &'static str, bug: &'static str) -> Mutant {
 }
 
 /// All mutants, by id.
-pub(crate) const MUTANTS: [Mutant; 41] = [
+pub(crate) const MUTANTS: [Mutant; 42] = [
     control("B09", "KIP-841: the controller admits a fenced member to the in-sync set"),
     control("B10", "KIP-903: a member that restarted since is admitted under its old epoch"),
     control("B11", "KAFKA-14154: a controller that knows less calls newer epochs fenced"),
@@ -146,4 +146,5 @@ pub(crate) const MUTANTS: [Mutant; 41] = [
     replica("B33", "an append is acknowledged at another offset than the stored one"),
     replica("B46", "a proposal is taken back on a refusal although an earlier attempt was lost"),
     replica("B47", "the leader's log start hides a divergence below it"),
+    replica("B48", "a lowered min.insync.replicas counts for the leader that the same image deposes"),
 ];
