@@ -3,7 +3,9 @@
 use std::process::Stdio;
 
 use bytes::Bytes;
-use klamm_client::{Acks, Endpoint, OwnedRecord, Producer, ProducerOptions};
+use klamm_client::{
+    Acks, ConfigOperation, ConfigResource, Endpoint, NewTopic, OwnedRecord, Producer, ProducerOptions,
+};
 use klamm_tests::cluster::{Cluster, wait_for};
 use klamm_tests::node_process::binary;
 use klamm_tests::requests::admin_page;
@@ -11,7 +13,7 @@ use klamm_types::{Timestamp, TopicPartition};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::{SECOND, create, create_with, three};
+use super::{SECOND, broker, create, create_with, three};
 
 const RECORDS: u64 = 12;
 
@@ -160,4 +162,51 @@ async fn partitions_without_a_leader_and_elections_are_counted() {
     let text = describe(&at, &["--unavailable"]).await.unwrap();
     assert!(text.contains("1 without a leader") && text.contains("NO LEADER"), "{text}");
     assert!(text.contains("single") && !text.contains("orders"), "{text}");
+}
+
+/// Partitions that node 1 leads and that are short of replicas, at their minimum, below it; in-sync sets there that shrank
+/// and grew.
+async fn shortage(cluster: &Cluster) -> Result<[u64; 5], String> {
+    let mut counts = [0; 5];
+    let names = [
+        "under_replicated_partitions",
+        "at_min_isr_partitions",
+        "under_min_isr_partitions",
+        "isr_shrinks_total",
+        "isr_expands_total",
+    ];
+    for (count, name) in counts.iter_mut().zip(names) {
+        *count = metric(&cluster.admin_endpoint(1), &format!("klamm_broker_{name}")).await?;
+    }
+    Ok(counts)
+}
+
+async fn until_short(cluster: &Cluster, expected: [u64; 5]) {
+    wait_for("node 1 counts what it leads", 60 * SECOND, async || {
+        let found = shortage(cluster).await?;
+        if found == expected { Ok(()) } else { Err(format!("{found:?}, not {expected:?}")) }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn what_is_short_of_replicas_is_counted_where_it_is_led() {
+    let mut cluster = Cluster::start(&three()).await.unwrap();
+    let admin = cluster.admin();
+    let assignment = [[1, 2, 3], [1, 3, 2]].map(|replicas| replicas.map(broker).to_vec()).to_vec();
+    let topic = NewTopic { assignment, ..NewTopic::named("orders") };
+    for (name, result) in admin.create_topics(&[topic], false).await.unwrap() {
+        result.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    admin.wait_for_leaders("orders").await.unwrap();
+    until_short(&cluster, [0, 0, 0, 0, 0]).await;
+    cluster.node(3).kill().unwrap();
+    until_short(&cluster, [2, 2, 0, 2, 0]).await;
+    let minimum = ("min.insync.replicas".to_owned(), ConfigOperation::Set("3".to_owned()));
+    admin.alter_configs(&ConfigResource::Topic("orders".to_owned()), &[minimum]).await.unwrap();
+    until_short(&cluster, [2, 0, 2, 2, 0]).await;
+    cluster.node(3).restart().unwrap();
+    cluster.wait_ready().await.unwrap();
+    until_short(&cluster, [0, 2, 0, 2, 2]).await;
 }
