@@ -3,9 +3,12 @@
 Usage: verifiable_producer.py CLIENT BOOTSTRAP TOPIC PARTITIONS PREFIX RATE. CLIENT is librdkafka or kafka-python, RATE
 in records per second over all partitions, which take turns. The values are "PREFIX.NUMBER", then a space and padding.
 The lines are those of Kafka's VerifiableProducer, with times in fractions of milliseconds since 1970.
+
+KLAMM_CHAOS_BACKOFF_MS sets how long the clients wait before they send again, which is 100 ms by their defaults.
 """
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -13,6 +16,7 @@ import time
 
 PADDING = " " + 100 * "x"
 STOP_LIMIT_S = 150
+BACKOFF_MS = os.environ.get("KLAMM_CHAOS_BACKOFF_MS")
 
 printing = threading.Lock()
 
@@ -57,6 +61,7 @@ class Librdkafka:
         self.tally = tally
         self.producer = Producer({
             "bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "log_level": 3,
+            **({"retry.backoff.ms": int(BACKOFF_MS)} if BACKOFF_MS else {}),
         })
 
     def send(self, topic, partition, value):
@@ -89,7 +94,9 @@ class KafkaPython:
     def __init__(self, bootstrap, tally):
         from kafka import KafkaProducer
         self.tally = tally
-        self.producer = KafkaProducer(bootstrap_servers=bootstrap.split(","), enable_idempotence=True, acks="all")
+        backoff = {"retry_backoff_ms": int(BACKOFF_MS)} if BACKOFF_MS else {}
+        self.producer = KafkaProducer(
+            bootstrap_servers=bootstrap.split(","), enable_idempotence=True, acks="all", **backoff)
 
     def send(self, topic, partition, value):
         try:
