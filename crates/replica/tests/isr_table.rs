@@ -292,6 +292,21 @@ fn a_larger_committed_set_moves_the_high_watermark_at_once() {
     assert_eq!(solo.step(accept(proposed.id, 1, 2, &[1, 2])), [advances(1)]);
 }
 
+fn proposes(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::ProposeIsr(_)))
+}
+
+/// KAFKA-7128: a new leader's high watermark may be behind what is committed, which reaches up to where its epoch began at most.
+#[test]
+fn a_follower_joins_no_sooner_than_where_the_epoch_began() {
+    let mut solo = Solo::new(config(), log(0, 2, 5, &[(1, 0)]));
+    solo.step(image(registration(1, &[1, 2], 2, 2)));
+    // It was in sync when the epoch began, and has left since.
+    solo.step(image(registration(1, &[1], 2, 3)));
+    assert!(!proposes(&solo.fetch(2, 3, 1)), "past the high watermark, and not enough");
+    assert_eq!(members(&proposal(&solo.fetch(2, 5, 1))), [(1, 11), (2, 12)]);
+}
+
 /// With too few in sync the high watermark stands still, so that who lags is never behind it.
 #[test]
 fn who_lags_does_not_come_back_before_it_has_caught_up() {
@@ -304,7 +319,6 @@ fn who_lags_does_not_come_back_before_it_has_caught_up() {
     assert_eq!(members(&shrink), [(1, 11)]);
     solo.step(accept(shrink.id, 1, 2, &[1]));
     assert_eq!(solo.high_watermark(), 0);
-    let proposes = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::ProposeIsr(_)));
     assert!(!proposes(&solo.fetch(2, 0, -1)), "it would have to leave at once");
     assert_eq!(members(&proposal(&solo.fetch(2, 1, 1))), [(1, 11), (2, 12)]);
 }
