@@ -255,7 +255,8 @@ impl ControllerClient {
     }
 
     /// Tells the active controller which replicas this broker cannot serve, and which are in sync although their disk is
-    /// full. Who has applied the metadata up to the offset in the answer sees what became of each. The same may be said again: what is known changes nothing.
+    /// full. Who has applied the metadata up to the offset in the answer sees what became of each. The same may be said
+    /// again: what is known changes nothing.
     ///
     /// # Errors
     /// [`ControllerError`].

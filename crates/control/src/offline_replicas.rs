@@ -69,8 +69,8 @@ impl Refused for OfflineReportError {
 impl ReplicationControl<'_> {
     /// Takes note of replicas that cannot be served: each leaves its ISR, another leader is elected where it led, and
     /// last of all it is marked, so that no prefix of the records has a marked member in an ISR. Leaders without room hand
-    /// over where another can lead, followers without room leave the ISR, and neither is marked. `newcomers` are elected last. The answer is how many replicas are
-    /// newly marked.
+    /// over where another can lead, followers without room leave the ISR, and neither is marked. `newcomers` are elected
+    /// last. The answer is how many replicas are newly marked.
     ///
     /// # Errors
     /// [`OfflineReportError`]; nothing is decided then.

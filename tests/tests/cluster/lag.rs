@@ -184,7 +184,9 @@ async fn shortage(cluster: &Cluster) -> Result<[u64; 5], String> {
 async fn until_short(cluster: &Cluster, expected: [u64; 5]) {
     wait_for("node 1 counts what it leads", 60 * SECOND, async || {
         let found = shortage(cluster).await?;
-        if found == expected { Ok(()) } else { Err(format!("{found:?}, not {expected:?}")) }
+        // A node that stood still for a while may have left, and come back, once more.
+        let is_so = found[..3] == expected[..3] && found[3] >= expected[3] && found[4] >= expected[4];
+        if is_so { Ok(()) } else { Err(format!("{found:?}, not {expected:?}")) }
     })
     .await
     .unwrap();
